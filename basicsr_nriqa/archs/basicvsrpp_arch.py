@@ -1,0 +1,188 @@
+"""BasicVSR++ (Chan et al., BasicVSR++: Improving Video Super-Resolution with Enhanced Propagation and Alignment,
+CVPR 2022)."""
+import torch
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import nn
+from torch.nn import functional as F
+
+from basicsr_nriqa.archs.deform_align import FlowGuidedDeformAlign
+from basicsr_nriqa.archs.spynet_arch import SpyNet
+from basicsr_nriqa.archs.warp import flow_warp
+
+BRANCHES = ('backward_1', 'forward_1', 'backward_2', 'forward_2')
+MIN_SIDE = 16
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(relu(conv(x))), (n, c, h, w) -> (n, c, h, w); starts near the identity."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        for conv in (self.conv1, self.conv2):
+            nn.init.kaiming_normal_(conv.weight)
+            with torch.no_grad():
+                conv.weight.mul_(0.1)
+            nn.init.zeros_(conv.bias)
+
+    def forward(self, x):
+        return x + self.conv2(F.relu(self.conv1(x), inplace=True))
+
+
+class ResidualBlocks(nn.Module):
+    """A convolution to ``out_channels``, LeakyReLU, then ``num_blocks`` residual blocks."""
+
+    def __init__(self, in_channels, out_channels, num_blocks):
+        super().__init__()
+        self.main = nn.Sequential(nn.Conv2d(in_channels, out_channels, 3, padding=1), nn.LeakyReLU(0.1, inplace=True),
+                                  nn.Sequential(*(ResidualBlock(out_channels) for _ in range(num_blocks))))
+
+    def forward(self, x):
+        return self.main(x)
+
+
+@ARCH_REGISTRY.register()
+class BasicVSRPP(nn.Module):
+    """BasicVSR++: x4 video super-resolution, or restoration at the input's own size.
+
+    Arguments and state_dict keys are those of BasicSR's ``BasicVSRPlusPlus``, and with equal weights so is the output.
+    Unlike it, the network is the same on CPU and GPU, takes any frame size from 16 pixels a side and any number of
+    frames from one, and keeps no state between calls.
+
+    Args:
+        mid_channels (int): feature channels, a multiple of 8.
+        num_blocks (int): residual blocks in each propagation branch.
+        max_residue_magnitude (float): the largest offset that alignment adds to the flow, in pixels.
+        is_low_res_input (bool): True for x4 super-resolution. False for input that has the output's size already; the
+            network then works on features of a quarter of it.
+        spynet_path (str, optional): SPyNet checkpoint (`SpyNet`). Without one the flow starts at zero.
+        cpu_cache_length (int): clips of more frames keep their features in main memory, which saves GPU memory and
+            takes longer. The output is the same.
+
+    Raises:
+        ValueError: mid_channels is not a multiple of 8, or the checkpoint does not fit.
+        FileNotFoundError: there is no file at ``spynet_path``.
+    """
+
+    def __init__(self, mid_channels=64, num_blocks=7, max_residue_magnitude=10, is_low_res_input=True, spynet_path=None,
+                 cpu_cache_length=100):
+        super().__init__()
+        if mid_channels < 8 or mid_channels % 8:
+            raise ValueError(f'BasicVSRPP: mid_channels must be a multiple of 8, since alignment splits twice as many '
+                             f'channels into 16 groups; got {mid_channels}.')
+        self.is_low_res_input = is_low_res_input
+        self.cpu_cache_length = cpu_cache_length
+        self.spynet = SpyNet(spynet_path)
+        if is_low_res_input:
+            self.feat_extract = ResidualBlocks(3, mid_channels, 5)
+        else:
+            self.feat_extract = nn.Sequential(
+                nn.Conv2d(3, mid_channels, 3, stride=2, padding=1), nn.LeakyReLU(0.1, inplace=True),
+                nn.Conv2d(mid_channels, mid_channels, 3, stride=2, padding=1), nn.LeakyReLU(0.1, inplace=True),
+                ResidualBlocks(mid_channels, mid_channels, 5))
+        # the condition: the frame's features, those of two frames warped to it, and their flows
+        self.deform_align = nn.ModuleDict({
+            branch: FlowGuidedDeformAlign(mid_channels, mid_channels, condition_channels=3 * mid_channels + 4,
+                                          num_frames=2, deformable_groups=16,
+                                          max_residue_magnitude=max_residue_magnitude)
+            for branch in BRANCHES})
+        self.backbone = nn.ModuleDict({
+            branch: ResidualBlocks((2 + i) * mid_channels, mid_channels, num_blocks)
+            for i, branch in enumerate(BRANCHES)})
+        self.reconstruction = ResidualBlocks(5 * mid_channels, mid_channels, 5)
+        self.upconv1 = nn.Conv2d(mid_channels, 4 * mid_channels, 3, padding=1)
+        self.upconv2 = nn.Conv2d(mid_channels, 4 * 64, 3, padding=1)
+        self.conv_hr = nn.Conv2d(64, 64, 3, padding=1)
+        self.conv_last = nn.Conv2d(64, 3, 3, padding=1)
+
+    def forward(self, x):
+        """Restore a clip.
+
+        Args:
+            x (Tensor): frames, shape (n, t, 3, h, w), RGB in [0, 1]; h and w from 16 up (from 64 up where
+                ``is_low_res_input`` is False).
+
+        Returns:
+            Tensor: shape (n, t, 3, 4h, 4w), or (n, t, 3, h, w) where ``is_low_res_input`` is False; not clipped.
+
+        Raises:
+            ValueError: another shape, or too small a frame.
+        """
+        min_side = MIN_SIDE if self.is_low_res_input else 4 * MIN_SIDE
+        if x.ndim != 5 or x.shape[1] < 1 or x.shape[2] != 3 or min(x.shape[3:]) < min_side:
+            raise ValueError(f'BasicVSRPP: expected clips of shape (n, t, 3, h, w) with at least one frame and h and w '
+                             f'of {min_side} pixels or more, got {tuple(x.shape)}.')
+        n, t, _, h, w = x.shape
+        caching = t > self.cpu_cache_length
+        keep_on = torch.device('cpu') if caching else x.device
+        at_once = n if caching else n * t
+
+        # time goes first, so that each frame of a batch is one contiguous block
+        images = x.transpose(0, 1).flatten(0, 1)
+        low_res = images
+        if not self.is_low_res_input:
+            images = F.pad(images, (0, -w % 4, 0, -h % 4), mode='replicate')
+            low_res = F.interpolate(images, scale_factor=0.25, mode='bicubic')
+
+        parts = [self.feat_extract(part).to(keep_on) for part in images.split(at_once)]
+        features = [(frame,) for part in parts for frame in part.split(n)]
+        backward_flows, forward_flows = self._flows(low_res.unflatten(0, (t, n)), at_once)
+        for branch in BRANCHES:
+            if branch.startswith('backward'):
+                states = self._propagate(branch, features[::-1], backward_flows, keep_on)[::-1]
+            else:
+                states = self._propagate(branch, features, forward_flows, keep_on)
+            features = [(*known, state) for known, state in zip(features, states)]
+
+        outputs = [self._reconstruct(known, image).to(keep_on) for known, image in zip(features, images.split(n))]
+        output = torch.stack(outputs, dim=1).to(x.device)
+        return output if self.is_low_res_input else output[..., :h, :w]
+
+    def _flows(self, images, at_once):
+        """First- and second-order flows of both directions, from images (t, n, 3, h, w).
+
+        Each direction has a list of t - 1 tensors (n, 4, h, w), one for each step in the order in which a branch goes
+        through the frames: the flow to the frame before, then to the one before that (zero in the first step).
+        """
+        t, n = images.shape[:2]
+        if t == 1:
+            return [], []
+        travel = torch.stack((images.flip(0), images))
+        current, previous = travel[:, 1:].flatten(0, 2), travel[:, :-1].flatten(0, 2)
+        first = [self.spynet(ref, supp) for ref, supp in zip(current.split(at_once), previous.split(at_once))]
+        first = torch.cat(first).unflatten(0, (2, t - 1, n))
+        onward = flow_warp(first[:, :-1].flatten(0, 2), first[:, 1:].flatten(0, 2)).unflatten(0, (2, t - 2, n))
+        second = torch.cat((torch.zeros_like(first[:, :1]), first[:, 1:] + onward), dim=1)
+        return [direction.unbind() for direction in torch.cat((first, second), dim=3)]
+
+    def _propagate(self, branch, features, flows, keep_on):
+        """One branch's states (n, c, h, w), from what is known of each frame, both in the branch's own order."""
+        device = self.conv_last.weight.device
+        zeros = torch.zeros_like(features[0][0], device=device)
+        state, before, states = zeros, zeros, []
+        for i, known in enumerate(features):
+            known = [feature.to(device) for feature in known]
+            aligned = self._align(branch, known[0], state, before, flows[i - 1]) if i else zeros
+            state, before = aligned + self.backbone[branch](torch.cat((*known, aligned), dim=1)), state
+            states.append(state.to(keep_on))
+        return states
+
+    def _align(self, branch, current, state, before, flows):
+        """The last two states (n, c, h, w), aligned to the current frame with their flows (n, 4, h, w)."""
+        states = torch.cat((state, before), dim=1)
+        n, _, h, w = states.shape
+        warped = flow_warp(states.view(2 * n, -1, h, w), flows.reshape(2 * n, 2, h, w)).view(states.shape)
+        warped_state, warped_before = warped.chunk(2, dim=1)
+        condition = torch.cat((warped_state, current, warped_before, flows), dim=1)
+        return self.deform_align[branch](states, condition, flows)
+
+    def _reconstruct(self, known, image):
+        """One output frame from the features of all branches and the input frame."""
+        known = [feature.to(image.device) for feature in known]
+        x = self.reconstruction(torch.cat(known, dim=1))
+        x = F.leaky_relu(F.pixel_shuffle(self.upconv1(x), 2), 0.1, inplace=True)
+        x = F.leaky_relu(F.pixel_shuffle(self.upconv2(x), 2), 0.1, inplace=True)
+        x = F.leaky_relu(self.conv_hr(x), 0.1, inplace=True)
+        base = F.interpolate(image, scale_factor=4, mode='bilinear') if self.is_low_res_input else image
+        return self.conv_last(x) + base

@@ -1,0 +1,101 @@
+"""Deformable alignment guided by optical flow (Chan et al., BasicVSR++, CVPR 2022, equations 3 to 6)."""
+import math
+
+import torch
+import torchvision
+from torch import nn
+from torch.nn import functional as F
+
+
+class FlowGuidedDeformAlign(nn.Module):
+    """A 3x3 modulated deformable convolution over several frames whose offsets are their flows plus a learned rest.
+
+    Args:
+        in_channels (int): channels of one frame.
+        out_channels (int): channels of the result.
+        condition_channels (int): channels that the offsets are predicted from.
+        num_frames (int): frames that are aligned together.
+        deformable_groups (int): groups of channels with offsets of their own, the same number for each frame.
+        groups (int): channel groups of the convolution itself.
+        max_residue_magnitude (float): the largest learned offset, in pixels.
+
+    Raises:
+        ValueError: the channels do not divide into the groups.
+    """
+
+    def __init__(self, in_channels, out_channels, condition_channels, num_frames=2, deformable_groups=16, groups=1,
+                 max_residue_magnitude=10):
+        super().__init__()
+        if deformable_groups % num_frames or (num_frames * in_channels) % deformable_groups:
+            raise ValueError(f'FlowGuidedDeformAlign: {num_frames} frames of {in_channels} channels do not divide into '
+                             f'{deformable_groups} deformable groups, the same number for each frame.')
+        self.num_frames = num_frames
+        self.max_residue_magnitude = max_residue_magnitude
+        self.num_points = 9 * deformable_groups
+        fan_in = 9 * num_frames * in_channels
+        self.weight = nn.Parameter(torch.empty(out_channels, num_frames * in_channels // groups, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        nn.init.uniform_(self.weight, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
+        self.conv_offset = nn.Sequential(
+            nn.Conv2d(condition_channels, out_channels, 3, padding=1), nn.LeakyReLU(0.1, inplace=True),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1), nn.LeakyReLU(0.1, inplace=True),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1), nn.LeakyReLU(0.1, inplace=True),
+            nn.Conv2d(out_channels, 3 * self.num_points, 3, padding=1))
+        # alignment starts as the flow's own
+        nn.init.zeros_(self.conv_offset[-1].weight)
+        nn.init.zeros_(self.conv_offset[-1].bias)
+
+    def forward(self, frames, condition, flows):
+        """Align ``frames`` to the frame that their flows start from.
+
+        Args:
+            frames (Tensor): the frames side by side on channels, shape (n, num_frames * in_channels, h, w).
+            condition (Tensor): what the offsets are predicted from, shape (n, condition_channels, h, w).
+            flows (Tensor): one flow for each frame, shape (n, num_frames * 2, h, w), in pixels, horizontal first.
+
+        Returns:
+            Tensor: shape (n, out_channels, h, w).
+        """
+        offset, mask = self.conv_offset(condition).split((2 * self.num_points, self.num_points), dim=1)
+        offset = (self.max_residue_magnitude * offset.tanh()).unflatten(1, (self.num_frames, -1, 2))
+        # a deformable convolution wants the vertical component first
+        offset = offset + flows.unflatten(1, (self.num_frames, 1, 2)).flip(3)
+        return deform_conv2d(frames, offset.flatten(1, 3), mask.sigmoid(), self.weight, self.bias)
+
+
+def deform_conv2d(x, offset, mask, weight, bias):
+    """Modulated deformable 3x3 convolution with stride 1 and zeros outside (Zhu et al., Deformable ConvNets v2, 2019).
+
+    The same function as `torchvision.ops.deform_conv2d` with padding 1. torchvision's kernel is used on CUDA; its CPU
+    version runs on one thread, and the backward pass takes ten times as long as sampling with `grid_sample`.
+
+    Args:
+        x (Tensor): shape (n, c, h, w), h and w from 2 up.
+        offset (Tensor): shape (n, g * 9 * 2, h, w) for g deformable groups, in pixels, vertical component first.
+        mask (Tensor): shape (n, g * 9, h, w).
+        weight (Tensor): shape (out, c // groups, 3, 3).
+        bias (Tensor): shape (out,).
+
+    Returns:
+        Tensor: shape (n, out, h, w) in the dtype of ``x``.
+    """
+    # positions and the sums over them need more bits than half precision has
+    precise = torch.promote_types(x.dtype, torch.float32)
+    if x.is_cuda:
+        tensors = (tensor.to(precise) for tensor in (x, offset, weight, bias))
+        return torchvision.ops.deform_conv2d(*tensors, padding=1, mask=mask.to(precise)).to(x.dtype)
+
+    n, c, h, w = x.shape
+    num_groups = mask.shape[1] // 9
+    # the nine taps' own places around each pixel, as the grid that grid_sample wants: -1 and 1 are the outermost pixels
+    offset = offset.to(precise).reshape(n * num_groups, 3, 3, 2, h, w)
+    tap = torch.arange(-1, 2, dtype=precise, device=x.device)
+    rows = (tap.view(3, 1, 1, 1) + torch.arange(h, device=x.device).view(h, 1)) * (2 / max(h - 1, 1)) - 1
+    columns = (tap.view(3, 1, 1) + torch.arange(w, device=x.device)) * (2 / max(w - 1, 1)) - 1
+    grid = torch.stack((torch.add(columns, offset[:, :, :, 1], alpha=2 / max(w - 1, 1)),
+                        torch.add(rows, offset[:, :, :, 0], alpha=2 / max(h - 1, 1))), dim=5)
+    taps = F.grid_sample(x.to(precise).reshape(n * num_groups, c // num_groups, h, w),
+                         grid.view(n * num_groups, 9 * h, w, 2), align_corners=True)
+    taps = taps.view(n, num_groups, c // num_groups, 9, h, w) * mask.reshape(n, num_groups, 1, 9, h, w)
+    taps = taps.view(n, c * 9, h, w).to(x.dtype)
+    return F.conv2d(taps, weight.flatten(1)[:, :, None, None], bias, groups=c // weight.shape[1])

@@ -1,0 +1,5 @@
+"""Clip datasets in BasicSR's DATASET_REGISTRY, and what they are made with."""
+from basicsr_nriqa.data.clip_dataset import ClipTestDataset, ClipTrainDataset
+from basicsr_nriqa.data.errors import DataError
+
+__all__ = ['ClipTestDataset', 'ClipTrainDataset', 'DataError']

@@ -1,0 +1,136 @@
+"""Validation and testing clip by clip, on any number of datasets: log report, TensorBoard, images, score files."""
+import importlib.metadata
+import inspect
+from pathlib import Path
+
+from basicsr.metrics import calculate_metric
+from basicsr.utils import get_root_logger, imwrite, tensor2img
+from basicsr.utils.dist_util import get_dist_info
+from basicsr.utils.registry import METRIC_REGISTRY
+from torch import distributed
+from tqdm import tqdm
+
+from basicsr_nriqa.iqa import metric_info
+from basicsr_nriqa.metrics.iqa_metric import score_frames
+from basicsr_nriqa.study.scores import write_scores
+
+_PACKAGES = ('basicsr-nriqa', 'basicsr', 'torch', 'torchvision', 'pyiqa', 'numpy', 'opencv-python')
+
+
+class ClipValidation:
+    """The validation half of our models.
+
+    The output is rounded to 8 bits, as a saved image would be, before anything is measured. A score is averaged over
+    the frames of a clip, then over the clips.
+
+    Options under ``val``:
+        val_freq (int): Iterations between validations in training.
+        metrics (dict): name: {type: calculate_iqa, metric: NAME, better: higher | lower}, or one of BasicSR's metrics.
+            Those that need GT are left out, with a warning, for datasets without it.
+        save_img (bool): Write frames to ``visualization/DATASET/CLIP/``.
+        suffix (str): End of their names; default: the experiment's name, in training the iteration.
+        pbar (bool): Show a progress bar; default: yes.
+        scores (dict): ``model`` and ``loss`` that the score files shall name; default: the network's type, and the
+            losses that the checkpoint was trained with.
+    """
+
+    VAL_OPTIONS = frozenset({'val_freq', 'metrics', 'save_img', 'suffix', 'pbar', 'scores'})
+
+    def dist_validation(self, dataloader, current_iter, tb_logger, save_img):
+        self.nondist_validation(dataloader, current_iter, tb_logger, save_img)
+
+    def nondist_validation(self, dataloader, current_iter, tb_logger, save_img):
+        dataset = dataloader.dataset
+        name = dataset.opt['name']
+        metrics = self._usable_metrics(dataset)
+        rank, world_size = get_dist_info()
+        scores = {}
+        show = rank == 0 and self.opt['val'].get('pbar', True)
+        for index in tqdm(range(rank, len(dataset), world_size), desc=f'{name}', unit='clip', disable=not show):
+            item = dataset[index]
+            result, gt = self._restore(item)
+            scores[item['folder']] = {
+                metric: self._score(metric_opt, result, gt) for metric, metric_opt in metrics.items()}
+            if save_img:
+                self._save_frames(name, item, result, current_iter)
+        if self.opt['dist']:
+            parts = [None] * world_size
+            distributed.all_gather_object(parts, scores)
+            scores = {clip: values for part in parts for clip, values in part.items()}
+        if rank == 0 and metrics:
+            scores = {clip: scores[clip] for clip in sorted(scores)}
+            self._report(name, metrics, scores, current_iter, tb_logger)
+
+    def _usable_metrics(self, dataset):
+        metrics = self.opt['val'].get('metrics') or {}
+        if dataset.gt is None:
+            needing = [name for name, metric_opt in metrics.items() if _needs_reference(metric_opt)]
+            if needing:
+                get_root_logger().warning(f"{dataset.opt['name']} has no GT: {', '.join(needing)} left out.")
+            metrics = {name: metric_opt for name, metric_opt in metrics.items() if name not in needing}
+        return metrics
+
+    def _restore(self, item):
+        """The frames as 8-bit images would hold them, (t,3,h,w) in [0,1] on the device, and GT."""
+        self.feed_data({'lq': item['lq'].unsqueeze(0)})
+        self.test()
+        result = (self.output[0].clamp(0, 1) * 255).round() / 255
+        del self.lq, self.output
+        return result, item['gt'].to(self.device) if 'gt' in item else None
+
+    @staticmethod
+    def _score(metric_opt, result, gt):
+        """Mean over the frames of a clip."""
+        options = {key: value for key, value in metric_opt.items() if key not in ('better', 'type')}
+        if metric_opt['type'] == 'calculate_iqa':
+            return score_frames(result, gt, **options).double().mean().item()
+        frames = [tensor2img(frame) for frame in result]
+        references = [tensor2img(frame) for frame in gt] if gt is not None else [None] * len(frames)
+        values = [calculate_metric({'img': frame, **({} if reference is None else {'img2': reference})}, metric_opt)
+                  for frame, reference in zip(frames, references)]
+        return float(sum(values) / len(values))
+
+    def _save_frames(self, dataset_name, item, result, current_iter):
+        suffix = str(current_iter) if self.is_train else self.opt['val'].get('suffix') or self.opt['name']
+        folder = Path(self.opt['path']['visualization'], dataset_name, item['folder'])
+        for frame_name, frame in zip(item['frames'], result):
+            imwrite(tensor2img(frame), str(folder / f'{frame_name}_{suffix}.png'))
+
+    def _report(self, dataset_name, metrics, scores, current_iter, tb_logger):
+        self._initialize_best_metric_results(dataset_name)
+        lines = [f'Validation {dataset_name}']
+        for metric in metrics:
+            value = sum(clip[metric] for clip in scores.values()) / len(scores)
+            self._update_best_metric_result(dataset_name, metric, value, current_iter)
+            best = self.best_metric_results[dataset_name][metric]
+            lines.append(f'\t # {metric}: {value:.4f}\tBest: {best["val"]:.4f} @ {best["iter"]} iter')
+            if tb_logger:
+                tb_logger.add_scalar(f'metrics/{dataset_name}/{metric}', value, current_iter)
+        get_root_logger().info('\n'.join(lines) + '\n')
+        labels = self.opt['val'].get('scores') or {}
+        # a training writes one file a validation, a test one a dataset
+        folder = Path(self.opt['path']['experiments_root' if self.is_train else 'results_root'], 'scores')
+        write_scores(
+            folder / (f'{dataset_name}_{current_iter}.json' if self.is_train else f'{dataset_name}.json'),
+            model=labels.get('model', self.opt['network_g']['type']),
+            loss=labels.get('loss', self.trained_with['loss']), dataset=dataset_name,
+            checkpoint=None if self.is_train else self.opt['path'].get('pretrain_network_g'), videos=scores,
+            versions={package: importlib.metadata.version(package) for package in _PACKAGES},
+            lower_better={metric: _lower_better(metric_opt) for metric, metric_opt in metrics.items()},
+            optimised=[metric for metric, metric_opt in metrics.items()
+                       if metric_opt.get('metric') in self.trained_with['optimised']])
+
+
+def _needs_reference(metric_opt):
+    if metric_opt['type'] == 'calculate_iqa':
+        return metric_info(metric_opt['metric']).full_reference
+    reference = inspect.signature(METRIC_REGISTRY.get(metric_opt['type'])).parameters.get('img2')
+    return reference is not None and reference.default is inspect.Parameter.empty
+
+
+def _lower_better(metric_opt):
+    if 'better' in metric_opt:
+        return metric_opt['better'] == 'lower'
+    if metric_opt['type'] == 'calculate_iqa':
+        return metric_info(metric_opt['metric']).lower_better
+    return metric_opt['type'] == 'calculate_niqe'  # BasicSR's others, psnr and ssim, are better when higher

@@ -1,0 +1,126 @@
+"""Reading option files: YAML that cannot run code, with ``_base_`` inheritance merged by mmengine's Config."""
+import re
+import time
+from pathlib import Path
+
+import yaml
+from mmengine.config import Config
+
+from basicsr_nriqa.suggestion import suggest
+
+
+class OptionsError(ValueError):
+    """The options cannot be used; the message names the file and the option and says what was expected."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain data only; numbers as YAML 1.2 has them (``4e-4`` is one); a key given twice is an error."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen and key_node.tag != 'tag:yaml.org,2002:merge':
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    'tag:yaml.org,2002:float', re.compile(r'[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$'), list('-+0123456789.'))
+
+
+def load_yaml(path):
+    """Read one YAML file without inheritance.
+
+    Args:
+        path (str | Path): The file.
+
+    Returns:
+        dict: Plain Python data.
+
+    Raises:
+        OptionsError: no such file, no YAML, no mapping, a key given twice, or a tag such as ``!!python/...`` that
+            would run code.
+    """
+    try:
+        with open(path, encoding='utf-8') as stream:
+            options = yaml.load(stream, Loader=_Loader)  # a SafeLoader
+    except OSError as error:
+        raise OptionsError(f'{path}: cannot read this option file ({error.strerror}).') from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise OptionsError(f'{path}: not usable as YAML options: {error}') from None
+    if not isinstance(options, dict):
+        raise OptionsError(f'{path}: expected options (name: value), got {type(options).__name__}.')
+    return options
+
+
+def read_options(path):
+    """Read an option file and the files that its ``_base_`` names.
+
+    ``_base_`` is a path or a list of paths, relative to the file that names them; later ones win over earlier ones
+    and the file wins over all. Mappings are merged key by key; ``_delete_: true`` in a mapping drops what is
+    inherited there (mmengine's rules).
+
+    Args:
+        path (str | Path): The file.
+
+    Returns:
+        dict: Plain Python data.
+
+    Raises:
+        OptionsError: as :func:`load_yaml`, or ``_base_`` is no YAML file or leads back to itself.
+    """
+    return _inherit(Path(path), ())
+
+
+def _inherit(path, heirs):
+    if path.resolve() in heirs:
+        raise OptionsError(f'{path}: `_base_` leads back to the file itself.')
+    own = load_yaml(path)
+    bases = own.pop('_base_', [])
+    merged = Config()
+    for base in [bases] if isinstance(bases, str) else bases:
+        base = path.parent / base
+        if base.suffix not in ('.yml', '.yaml'):
+            raise OptionsError(f'{path}: `_base_: {base}` is no YAML file (.yml), and others are '
+                               'refused: they could run code.')
+        merged.merge_from_dict(_inherit(base, (*heirs, path.resolve())))
+    try:
+        merged.merge_from_dict(own)
+    except TypeError as error:
+        raise OptionsError(f'{path}: cannot be merged into its `_base_`: {error}') from None
+    return merged.to_dict()
+
+
+def parse_value(text):
+    """A value given on the command line (``--force_yml``): read as YAML, so never run as code."""
+    if text.lower() == 'none':
+        return None
+    try:
+        return yaml.load(text.removeprefix('!!float'), Loader=_Loader)  # a SafeLoader
+    except yaml.YAMLError as error:
+        raise OptionsError(f"--force_yml: cannot read the value '{text}': {error}") from None
+
+
+def set_option(options, keys, value):
+    """Set ``options['a']['b']`` for keys ``a:b``; the option must be inside a mapping that exists."""
+    *parents, last = keys.split(':')
+    place = options
+    for depth, key in enumerate(parents):
+        if not isinstance(place.get(key), dict):
+            raise OptionsError(f"--force_yml: there are no options '{':'.join(parents[:depth + 1])}'"
+                               f'{suggest(key, place)}.')
+        place = place[key]
+    place[last] = value
+
+
+def copy_options(source, target):
+    """Put a copy of the options that can be used from where it is: inherited ones are written out."""
+    text = Path(source).read_text(encoding='utf-8')
+    if '_base_' in load_yaml(source):
+        text = (f'# {Path(source).name} with all that it inherits, {time.asctime()}\n'
+                + yaml.safe_dump(read_options(source), sort_keys=False, allow_unicode=True))
+    Path(target).write_text(text, encoding='utf-8')
+
+

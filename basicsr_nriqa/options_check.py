@@ -1,0 +1,249 @@
+"""Checks of the options before anything is built: names, types, files, metrics; all problems in one error."""
+import inspect
+from pathlib import Path
+
+import torch
+from basicsr.models import lr_scheduler
+from basicsr.utils import registry
+
+from basicsr_nriqa.balancing import BALANCERS
+from basicsr_nriqa.iqa import MetricError, metric_info
+from basicsr_nriqa.iqa.weights import find_weights
+from basicsr_nriqa.losses import IQALoss
+from basicsr_nriqa.options import OptionsError
+from basicsr_nriqa.suggestion import suggest
+
+_NUMBER = (int, float)
+# what BasicSR itself reads or sets, name: type
+_TOP = {'name': str, 'model_type': str, 'scale': int, 'num_gpu': int, 'manual_seed': int, 'datasets': dict,
+        'network_g': dict, 'network_d': dict, 'path': dict, 'train': dict, 'val': dict, 'logger': dict,
+        'dist_params': dict, 'find_unused_parameters': bool, 'rank': int, 'world_size': int, 'dist': bool,
+        'auto_resume': bool, 'is_train': bool}
+_PATH = {'pretrain_network_g': str, 'pretrain_network_d': str, 'param_key_g': str, 'param_key_d': str,
+         'strict_load_g': bool, 'strict_load_d': bool, 'resume_state': str, 'ignore_resume_networks': list,
+         'experiments_root': str, 'models': str, 'training_states': str, 'log': str, 'visualization': str,
+         'results_root': str}
+_LOGGER = {'print_freq': int, 'save_checkpoint_freq': _NUMBER, 'use_tb_logger': bool, 'wandb': dict}
+_DATASET = {'name': str, 'type': str, 'phase': str, 'scale': int, 'use_shuffle': bool, 'num_worker_per_gpu': int,
+            'batch_size_per_gpu': int, 'dataset_enlarge_ratio': _NUMBER, 'prefetch_mode': str,
+            'num_prefetch_queue': int, 'pin_memory': bool, 'persistent_workers': bool,
+            'gt_size': int, 'num_frame': int, 'clip_length': int, 'dataroot_gt': str, 'dataroot_lq': str,
+            'meta_info_file': str, 'io_backend': dict}
+_VALUES = {'total_iter': int, 'warmup_iter': int, 'ema_decay': _NUMBER, 'fix_flow': int, 'flow_lr_mul': _NUMBER,
+           'pixel_opt': dict, 'iqa_opt': dict, 'balance_opt': dict, 'optim_g': dict, 'scheduler': dict,
+           'val_freq': _NUMBER, 'save_img': bool, 'metrics': dict, 'pbar': bool, 'scores': dict}
+_PREPARE = """To prepare data:
+  Vimeo-90K, from its extracted archive: python scripts/prepare_vimeo90k.py VIMEO_SEPTUPLET -o datasets/vimeo90k
+  a small sample without any download:   python scripts/make_sample_data.py -o datasets/sample"""
+
+
+def check_skeleton(opt, source):
+    """Check what BasicSR's ``parse_options`` itself reads, before it does.
+
+    Raises:
+        OptionsError: one of these options is missing or of another type.
+    """
+    check = _Check()
+    for name, kind in (('name', str), ('num_gpu', (int, str)), ('datasets', dict), ('path', dict)):
+        if opt.get(name) is None:
+            check.add(name, 'is missing.' + (' Give at least `path: {}`.' if name == 'path' else ''))
+        elif not isinstance(opt[name], kind):
+            check.add(name, f'not usable: {opt[name]!r}.')
+    for phase, dataset in (opt['datasets'] if isinstance(opt.get('datasets'), dict) else {}).items():
+        if not isinstance(dataset, dict):
+            check.add(f'datasets:{phase}', f'expected options (name: value), got {dataset!r}.')
+    check.report(source)
+
+
+def check_options(opt, source):
+    """Check complete options, as BasicSR's ``parse_options`` returns them.
+
+    Everything that a model of this plugin will read is checked: unknown names (with the nearest valid one), types,
+    missing options, files and databases, weights of metrics. For other models only what names a registered class
+    is checked, since their options are their own.
+
+    Args:
+        opt (dict): The options.
+        source (str): The file they came from, for the message.
+
+    Raises:
+        OptionsError: lists every problem found.
+    """
+    check = _Check()
+    model = check.registered(registry.MODEL_REGISTRY, opt.get('model_type'), 'model_type')
+    if hasattr(model, 'TRAIN_OPTIONS'):
+        check.everything(opt, model)
+    else:
+        check.losses_and_metrics(opt)
+    check.weights()
+    check.report(source)
+
+
+class _Check:
+
+    def __init__(self):
+        self.problems = []
+        self.data_is_missing = False
+        self.metrics = []  # (where, info, weights option)
+
+    def add(self, where, problem):
+        self.problems.append(f'{where}: {problem}')
+
+    def report(self, source):
+        if self.problems:
+            message = '\n- '.join([f'{source}:', *self.problems])
+            raise OptionsError(f'{message}\n{_PREPARE}' if self.data_is_missing else message)
+
+    def keys(self, options, known, where, required=()):
+        for key, value in options.items():
+            if key not in known:
+                self.add(f'{where}{key}', f'unknown option{suggest(key, known)}.')
+            elif isinstance(known, dict) and value is not None and not _is(value, known[key]):
+                self.add(f'{where}{key}', f'expected {_type_name(known[key])}, got {value!r}.')
+        for key in required:
+            if options.get(key) is None:
+                self.add(f'{where}{key}', 'is missing.')
+
+    def registered(self, known, name, where):
+        """The class or function registered as ``name``, or None with a problem noted."""
+        if name in known:
+            return known.get(name)
+        self.add(where, f"no {known._name} is called '{name}'{suggest(name, known.keys())}.")
+        return None
+
+    def arguments(self, function, options, where, given=('type',)):
+        """``options`` as keyword arguments of ``function``."""
+        parameters = inspect.signature(function).parameters
+        open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+        named = [name for name, parameter in parameters.items()
+                 if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)]
+        for key in options:
+            if key not in given and key not in named and not open_ended:
+                self.add(f'{where}:{key}', f'unknown option{suggest(key, named)}.')
+        for name in named:
+            if parameters[name].default is inspect.Parameter.empty and name not in options and name not in given:
+                self.add(f'{where}:{name}', 'is missing.')
+
+    def everything(self, opt, model):
+        self.keys(opt, _TOP, '', ('name', 'model_type', 'num_gpu', 'datasets', 'network_g', 'path')
+                  + (('train', 'logger') if opt['is_train'] else ('val',)))
+        if opt['num_gpu'] and not torch.cuda.is_available():
+            self.add('num_gpu', f"{opt['num_gpu']} asked for, but this machine has no usable CUDA device; set it to 0 "
+                                'to use the CPU (or to auto).')
+        self.keys(opt['path'], _PATH, 'path:')
+        for key, value in opt['path'].items():
+            if key.startswith(('pretrain_network', 'resume_state')) and value and not Path(value).is_file():
+                self.add(f'path:{key}', f'{value}: no such file.{_how_to_train(value)}')
+        self.network(opt['network_g'], 'network_g')
+        for phase, dataset in opt['datasets'].items():
+            self.dataset(dataset, f'datasets:{phase}', opt['is_train'])
+        if opt['is_train'] and 'train' not in opt['datasets']:
+            self.add('datasets:train', 'is missing.')
+        if opt['is_train']:
+            self.training(opt['train'] or {}, model)
+            self.keys(opt['logger'] or {}, _LOGGER, 'logger:', ('print_freq', 'save_checkpoint_freq', 'use_tb_logger'))
+        if opt.get('val') is not None:
+            required = ('val_freq', 'save_img') if opt['is_train'] else ('save_img',)
+            self.keys(opt['val'], {key: _VALUES.get(key, object) for key in model.VAL_OPTIONS}, 'val:', required)
+        self.losses_and_metrics(opt)
+
+    def network(self, options, where):
+        network = self.registered(registry.ARCH_REGISTRY, options.get('type'), f'{where}:type')
+        if network:
+            self.arguments(network, options, where)
+        if options.get('spynet_path') and not Path(options['spynet_path']).expanduser().is_file():
+            self.add(f'{where}:spynet_path', f"{options['spynet_path']}: no such file. Leave it out to train the "
+                                             'optical flow from zero.')
+
+    def dataset(self, options, where, is_train):
+        dataset = self.registered(registry.DATASET_REGISTRY, options.get('type'), f'{where}:type')
+        required = ('name', 'type')
+        if is_train and options.get('phase') == 'train':
+            required += ('batch_size_per_gpu', 'num_worker_per_gpu')
+        if hasattr(dataset, 'OPTIONS'):
+            known = {key: _DATASET.get(key, object) for key in (*_DATASET, *dataset.OPTIONS)
+                     if key in dataset.OPTIONS or key not in ('gt_size', 'clip_length')}
+            self.keys(options, known, f'{where}:', required + dataset.REQUIRED)
+        for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file'):
+            value = options.get(key)
+            if value and not Path(value).expanduser().exists():
+                self.add(f'{where}:{key}', f'{value}: nothing is there.')
+                self.data_is_missing = True
+
+    def training(self, options, model):
+        self.keys(options, {key: _VALUES.get(key, object) for key in model.TRAIN_OPTIONS}, 'train:',
+                  model.REQUIRED_TRAIN_OPTIONS)
+        for where, known, fixed in (('optim_g', vars(torch.optim), ('type', 'params')),
+                                    ('scheduler', vars(lr_scheduler), ('type', 'optimizer')),
+                                    ('balance_opt', BALANCERS, ('type',))):
+            part = options.get(where)
+            if not isinstance(part, dict):
+                continue
+            kind = known.get(part.get('type')) or {'MultiStepLR': lr_scheduler.MultiStepRestartLR}.get(part.get('type'))
+            if inspect.isclass(kind):
+                self.arguments(kind, part, f'train:{where}', fixed)
+            else:
+                names = [name for name, value in known.items() if inspect.isclass(value) and name[0] != '_']
+                self.add(f'train:{where}:type', f"'{part.get('type')}' is not known"
+                                                f"{suggest(part.get('type'), names)}.")
+
+    def losses_and_metrics(self, opt):
+        train = opt.get('train') or {}
+        losses = {f'train:{name}': train[name] for name in ('pixel_opt', 'perceptual_opt') if train.get(name)}
+        losses.update({f'train:iqa_opt:{name}': options for name, options in (train.get('iqa_opt') or {}).items()})
+        for where, options in losses.items():
+            loss = self.registered(registry.LOSS_REGISTRY, options.get('type'), f'{where}:type')
+            if loss:
+                self.arguments(loss, options, where)
+            if hasattr(loss, 'metric_name'):
+                self.metric(loss.metric_name, options, where)
+        for name, options in ((opt.get('val') or {}).get('metrics') or {}).items():
+            where = f'val:metrics:{name}'
+            metric = self.registered(registry.METRIC_REGISTRY, options.get('type'), f'{where}:type')
+            if metric:
+                self.arguments(metric, options, where, ('type', 'better', 'img', 'img2'))
+            if options.get('better') not in (None, 'higher', 'lower'):
+                self.add(f'{where}:better', f"expected higher or lower, got '{options['better']}'.")
+            if options.get('type') == 'calculate_iqa':
+                self.metric(IQALoss.metric_name, options, where)
+
+    def metric(self, metric_name, options, where):
+        try:
+            info = metric_info(metric_name(options))
+        except MetricError as error:
+            self.add(where, error)
+            return
+        if info.weights_file:
+            self.metrics.append((where, info, options.get('weights')))
+
+    def weights(self):
+        """Last, because missing weights are fetched, which is worth while only if all else is well."""
+        download = not self.problems
+        seen = set()
+        for where, info, path in self.metrics:
+            if (info.name, path) in seen:
+                continue
+            seen.add((info.name, path))
+            try:
+                find_weights(info, path, download)
+            except MetricError as error:
+                self.add(where, error)
+
+
+def _how_to_train(path):
+    """A checkpoint in ``experiments/NAME/`` comes from ``options/NAME.yml``, if there is one."""
+    parts = Path(path).parts
+    if len(parts) == 4 and parts[0] == 'experiments':
+        for options in sorted(Path('options').rglob(f'{parts[1]}.yml')):
+            return f' To train it: python basicsr/train.py -opt {options}'
+    return ''
+
+
+def _is(value, kind):
+    return isinstance(value, kind) and not (isinstance(value, bool) and kind in (int, _NUMBER))
+
+
+def _type_name(kind):
+    names = {int: 'a whole number', str: 'text', bool: 'true or false', dict: 'options (name: value)', list: 'a list',
+             _NUMBER: 'a number'}
+    return names[kind]

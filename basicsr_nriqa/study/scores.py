@@ -1,0 +1,186 @@
+"""Score files: what one trained model scored on one dataset, metric by metric and video by video.
+
+A score file is plain JSON, written by the test loop and read by everything in the study::
+
+    {"model": "BasicVSRPP", "loss": "LPIPS & NIMA", "dataset": "REDS", "checkpoint": "net_g_15000.pth",
+     "videos": {"000": {"psnr": 30.1, "lpips": 0.21}, "011": {"psnr": 28.4, "lpips": 0.27}},
+     "versions": {"pyiqa": "0.1.16"},
+     "lower_better": {"psnr": false, "lpips": true}, "optimised": ["lpips"]}
+
+The last two keys are optional. A score that is not finite (a diverged model, the PSNR of two equal frames) is stored as
+``null``, since JSON has no word for it, and is NaN again when read.
+"""
+import json
+import logging
+import math
+import os
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+_KEYS = {'model': (str, 'a string'), 'loss': (str, 'a string'), 'dataset': (str, 'a string'),
+         'checkpoint': ((str, type(None)), 'a string, or null for a method without weights'),
+         'videos': (dict, 'an object {video: {metric: score}}'), 'versions': (dict, 'an object {package: version}'),
+         'lower_better': (dict, 'an object {metric: true or false}'), 'optimised': (list, 'a list of metric names')}
+_DEFAULTS = {'lower_better': {}, 'optimised': []}
+
+
+def write_atomically(path, data):
+    """Write a file beside its place and rename it, so that a partial file never looks like a whole one.
+
+    Args:
+        path (str | Path): Where; missing folders are made, an existing file is replaced.
+        data (bytes | str): The whole content; text is stored as UTF-8.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    try:
+        with beside.open('wb') as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_scores(path, *, model, loss, dataset, checkpoint, videos, versions, lower_better=None, optimised=()):
+    """Write one score file.
+
+    Args:
+        path (str | Path): The file, by custom ``scores/NAME.json``.
+        model (str): Network, such as ``'BasicVSRPP'``.
+        loss (str): Label of what it was fine-tuned with; ``'baseline'`` for the model that was not.
+        dataset (str): What it was tested on.
+        checkpoint (str | None): The weights that were tested.
+        videos (dict[str, dict[str, float]]): ``{video: {metric: score}}``, the same metrics for every video. Anything
+            that ``float`` takes will do: numpy and torch scalars too. Non-finite scores are stored as ``null``.
+        versions (dict[str, str]): ``{package: version}`` of whatever the scores depend on.
+        lower_better (dict[str, bool] | None): Direction of each metric.
+        optimised (Iterable[str]): The metrics that were part of the loss.
+
+    Raises:
+        ValueError: The content would not be a valid score file; names the file and the key.
+    """
+    videos = {video: {metric: float(score) for metric, score in scores.items()} for video, scores in videos.items()}
+    videos = {video: {metric: score if math.isfinite(score) else None for metric, score in scores.items()}
+              for video, scores in videos.items()}
+    content = {'model': model, 'loss': loss, 'dataset': dataset, 'checkpoint': checkpoint, 'videos': videos,
+               'versions': dict(versions), 'lower_better': dict(lower_better or {}), 'optimised': list(optimised)}
+    _check(content, path)
+    write_atomically(path, json.dumps(content, indent=1, allow_nan=False) + '\n')
+
+
+def read_scores(path):
+    """Read one score file and check its structure.
+
+    Args:
+        path (str | Path): A file of :func:`write_scores`, or one of the same form.
+
+    Returns:
+        dict: The content under the file's own keys; `lower_better` and `optimised` are there even if the file has them
+        not (empty then), every score is a float. A missing score (``null``) is NaN and reported as a logged warning.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Not JSON, or not a score file; names the file and the key.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'{path}: no such score file')
+    try:
+        content = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+    except ValueError as error:
+        raise ValueError(f'{path}: not valid JSON ({error}); test the model again to rewrite it') from error
+    if not isinstance(content, dict):
+        raise ValueError(f'{path}: expected a JSON object with the keys {", ".join(_KEYS)}, '
+                         f'got a {type(content).__name__}')
+    content = {**_DEFAULTS, **content}
+    _check(content, path)
+
+    missing = []
+    for video, scores in content['videos'].items():
+        for metric, score in scores.items():
+            # 1e999 is valid JSON and reads as infinity
+            scores[metric] = float(score) if score is not None and math.isfinite(score) else math.nan
+            if math.isnan(scores[metric]):
+                missing.append(f'{metric} of {video}')
+    if missing:
+        logger.warning('%s: scores are missing because they were not finite: %s', path, join_names(missing))
+    return content
+
+
+def find_scores(paths):
+    """Collect score files.
+
+    Args:
+        paths (Iterable[str | Path]): Files, taken as they are, and folders, searched recursively for ``scores/*.json``;
+            a folder that is itself called ``scores`` counts.
+
+    Returns:
+        list[Path]: Every file once, sorted.
+
+    Raises:
+        FileNotFoundError: A path does not exist, or a folder has no score file.
+    """
+    found = {}
+    for path in map(Path, paths):
+        if path.is_dir():
+            files = [file for file in path.rglob('*.json') if file.absolute().parent.name == 'scores']
+            if not files:
+                raise FileNotFoundError(f'{path}: no scores/*.json in this folder; test a model first, or name the '
+                                        'score files themselves')
+        elif path.is_file():
+            files = [path]
+        else:
+            raise FileNotFoundError(f'{path}: no such file or folder')
+        for file in files:
+            found.setdefault(file.resolve(), file)
+    return sorted(found.values())
+
+
+def join_names(names, limit=5):
+    """Join names for a message: ``'a, b, c and 7 more'``.
+
+    Args:
+        names (Sequence[str]): Names in the order to print.
+        limit (int): How many to print before the rest is only counted.
+    """
+    rest = len(names) - limit
+    return ', '.join(names[:limit]) + (f' and {rest} more' if rest > 0 else '')
+
+
+def _refuse_constant(constant):
+    raise ValueError(f'{constant} is no JSON number; a score that is not finite is null')
+
+
+def _check(content, path):
+    for key, (kind, expected) in _KEYS.items():
+        if key not in content:
+            raise ValueError(f'{path}: key {key!r} is missing, expected {expected}')
+        if not isinstance(content[key], kind):
+            raise ValueError(f'{path}: key {key!r} should be {expected}, got {content[key]!r}')
+    for metric, lower in content['lower_better'].items():
+        if not isinstance(lower, bool):
+            raise ValueError(f'{path}: key lower_better.{metric} should be true or false, got {lower!r}')
+    for metric in content['optimised']:
+        if not isinstance(metric, str):
+            raise ValueError(f'{path}: key \'optimised\' should be a list of metric names, got {metric!r} in it')
+    _check_videos(content['videos'], path)
+
+
+def _check_videos(videos, path):
+    if not videos:
+        raise ValueError(f'{path}: key \'videos\' is empty, expected at least one video')
+    metrics = None
+    for video, scores in videos.items():
+        if not isinstance(scores, dict) or not scores:
+            raise ValueError(f'{path}: key videos.{video} should be an object {{metric: score}}, got {scores!r}')
+        metrics = metrics or set(scores)
+        if set(scores) != metrics:
+            raise ValueError(f'{path}: key videos.{video} has other metrics than the first video: '
+                             f'{join_names(sorted(metrics ^ set(scores)))}')
+        for metric, score in scores.items():
+            if score is not None and (isinstance(score, bool) or not isinstance(score, (int, float))):
+                raise ValueError(f'{path}: key videos.{video}.{metric} should be a number or null, got {score!r}')

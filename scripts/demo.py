@@ -1,0 +1,89 @@
+"""The whole main job on sample data: train a baseline, fine-tune it with a quality metric, test, compare.
+
+Every step is a command that you can run yourself; it is printed before it runs.
+"""
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+from basicsr.metrics import calculate_psnr
+
+from basicsr_nriqa.data.bicubic import imresize
+from basicsr_nriqa.data.clip_store import ClipStore
+from basicsr_nriqa.study.crops import side_by_side
+from basicsr_nriqa.study.scores import read_scores
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path('datasets/sample')
+RUNS = {'demo_baseline': 'baseline', 'demo_tinyiqa': '+ tinyiqa', 'demo_tinyiqa_anchored': '+ tinyiqa, anchored'}
+REPORT = Path('results/demo')
+
+
+def run(*command):
+    print(f'\n$ python {" ".join(map(str, command))}', flush=True)
+    # what BasicSR logs goes on to the experiment's own log file; errors and progress are shown
+    quiet = command[0].startswith('basicsr/')
+    log = REPORT / 'demo.log'
+    with log.open('a') as stream:
+        done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, check=False,
+                              stdout=stream if quiet else None, stderr=stream if quiet else None)
+    if done.returncode:
+        sys.exit(f'This step failed with status {done.returncode}.' + (f' Its output is in {log}.' if quiet else ''))
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog='example:\n  python scripts/demo.py\n\nWrites datasets/sample, experiments/demo_*, results/demo_* and '
+               'results/demo. Takes about 10 minutes on 2 cores.')
+    parser.parse_args()
+    os.chdir(ROOT)
+    REPORT.mkdir(parents=True, exist_ok=True)
+    (REPORT / 'demo.log').write_text('')
+    started = time.time()
+    run('scripts/make_sample_data.py', '-o', DATA)
+    for name in RUNS:
+        run('basicsr/train.py', '-opt', f'options/demo/{name}.yml')
+    for name in RUNS:
+        run('basicsr/test.py', '-opt', 'options/demo/demo_test.yml', '--force_yml', f'name={name}',
+            f'path:pretrain_network_g=experiments/{name}/models/net_g_latest.pth')
+    run('scripts/relative_gain.py', *(f'results/{name}' for name in RUNS), '-o', REPORT)
+    print_psnr()
+    draw_crops()
+    print(f'\nDone in {(time.time() - started) / 60:.1f} minutes. Look at\n'
+          f'  {REPORT}/report.html   the table and the figure\n'
+          f'  {REPORT}/figure.png    what each loss did to every metric\n'
+          f'  {REPORT}/crops.png     what it looks like\n'
+          f'  results/demo_*/visualization   every frame')
+
+
+def print_psnr():
+    lr, gt = (ClipStore(DATA / f'vimeo90k_test_{kind}.lmdb', 'lmdb') for kind in ('LRx4', 'GT'))
+    values = [sum(calculate_psnr(imresize(lr.image(key), 4), gt.image(key), crop_border=0) for key in keys) / len(keys)
+              for keys in gt.clips().values()]
+    print(f'\nPSNR on the held-out clips: bicubic {sum(values) / len(values):.2f} dB', end='')
+    for name, label in RUNS.items():
+        videos = read_scores(f'results/{name}/scores/sample_test.json')['videos'].values()
+        print(f', {label} {sum(video["psnr"] for video in videos) / len(videos):.2f} dB', end='')
+    print()
+
+
+def draw_crops():
+    lr, gt = (ClipStore(DATA / f'vimeo90k_test_{kind}.lmdb', 'lmdb') for kind in ('LRx4', 'GT'))
+    rows = []
+    for clip in list(gt.clips())[:3]:
+        key = f'{clip}/im4'
+        row = {'bicubic': imresize(lr.image(key), 4)}
+        for name, label in RUNS.items():
+            row[label] = cv2.imread(f'results/{name}/visualization/sample_test/{key}_{name}.png')
+        row['GT'] = gt.image(key)
+        rows.append((clip, {label: cv2.cvtColor(image, cv2.COLOR_BGR2RGB) for label, image in row.items()}))
+    side_by_side(rows, REPORT / 'crops.png')
+
+
+if __name__ == '__main__':
+    main()

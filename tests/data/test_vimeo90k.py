@@ -1,0 +1,72 @@
+import shutil
+
+import cv2
+import pytest
+from conftest import ROOT, run_python
+
+from basicsr_nriqa.data import DataError
+from basicsr_nriqa.data.bicubic import imresize
+from basicsr_nriqa.data.lmdb_store import LmdbReader
+from basicsr_nriqa.data.vimeo90k import prepare_vimeo90k
+
+
+def test_what_is_packed(sample):
+    gt, lr = LmdbReader(sample / 'vimeo90k_train_GT.lmdb'), LmdbReader(sample / 'vimeo90k_train_LRx4.lmdb')
+    keys = [f'00001/000{clip}/im{frame}' for clip in (1, 2, 3) for frame in range(1, 8)]
+    assert gt.listed_keys() == lr.listed_keys() == keys
+    source = cv2.imread(str(sample / 'vimeo_septuplet/sequences/00001/0002/im5.png'))
+    assert (gt.image('00001/0002/im5') == source).all()
+    assert (lr.image('00001/0002/im5') == imresize(source, 0.25)).all()
+    assert (sample / 'meta_info_Vimeo90K_train_GT.txt').read_text().splitlines()[0] == '00001/0001 7 (64,96,3)'
+    assert not list(sample.glob('*.partial'))
+
+
+def test_stock_vimeo90k_dataset_reads_it(sample, tmp_path):
+    from basicsr.data import build_dataset
+    copies = {}
+    for kind in ('GT', 'LRx4'):  # copies: lmdb opens one path once in a process, and other tests hold it
+        copies[kind] = tmp_path / f'{kind}.lmdb'
+        shutil.copytree(sample / f'vimeo90k_train_{kind}.lmdb', copies[kind])
+    item = build_dataset({
+        'name': 'stock', 'type': 'Vimeo90KRecurrentDataset', 'dataroot_gt': str(copies['GT']),
+        'dataroot_lq': str(copies['LRx4']), 'meta_info_file': str(sample / 'meta_info_Vimeo90K_train_GT.txt'),
+        'io_backend': {'type': 'lmdb'}, 'num_frame': 7, 'gt_size': 32, 'random_reverse': False, 'use_hflip': True,
+        'use_rot': True, 'flip_sequence': False, 'scale': 4})[0]
+    assert item['lq'].shape == (7, 3, 8, 8) and item['gt'].shape == (7, 3, 32, 32)
+
+
+def test_drawn_test_clips_and_second_run(sample, tmp_path):
+    root = sample / 'vimeo_septuplet'
+    prepare_vimeo90k(root, tmp_path, test_clips=1, seed=3, progress=False)
+    chosen = (tmp_path / 'meta_info_Vimeo90K_test_GT.txt').read_text()
+    before = (tmp_path / 'vimeo90k_train_GT.lmdb/data.mdb').stat().st_mtime_ns
+    prepare_vimeo90k(root, tmp_path, test_clips=1, seed=3, progress=False)
+    assert (tmp_path / 'vimeo90k_train_GT.lmdb/data.mdb').stat().st_mtime_ns == before
+    assert len(chosen.splitlines()) == 1 and (tmp_path / 'meta_info_Vimeo90K_test_GT.txt').read_text() == chosen
+    with pytest.raises(DataError, match='holds other clips'):
+        prepare_vimeo90k(root, tmp_path, progress=False)
+
+
+def test_continues_after_a_damaged_frame_was_mended(sample, tmp_path):
+    root = tmp_path / 'septuplet'
+    shutil.copytree(sample / 'vimeo_septuplet', root)
+    frame = root / 'sequences/00001/0003/im4.png'
+    whole = frame.read_bytes()
+    frame.write_bytes(whole[:50])
+    with pytest.raises(DataError, match=r'00001/0003/im4\.png: not a readable image'):
+        prepare_vimeo90k(root, tmp_path / 'out', progress=False)
+    assert not list((tmp_path / 'out').glob('*.lmdb')) and list((tmp_path / 'out').glob('*.lmdb.partial'))
+    frame.write_bytes(whole)
+    prepare_vimeo90k(root, tmp_path / 'out', progress=False)
+    assert (LmdbReader(tmp_path / 'out/vimeo90k_train_GT.lmdb').listed_keys()
+            == LmdbReader(sample / 'vimeo90k_train_GT.lmdb').listed_keys())
+
+
+def test_script_with_workers_and_its_error(sample, tmp_path):
+    script = ROOT / 'scripts/prepare_vimeo90k.py'
+    done = run_python(script, sample / 'vimeo_septuplet', '-o', tmp_path / 'out', '--workers', 2)
+    assert done.returncode == 0, done.stderr
+    assert len(LmdbReader(tmp_path / 'out/vimeo90k_test_LRx4.lmdb').listed_keys()) == 14
+    failed = run_python(script, tmp_path / 'nothing', '-o', tmp_path / 'out2')
+    assert failed.returncode == 1 and 'sep_trainlist.txt: no such file' in failed.stderr
+    assert 'Traceback' not in failed.stderr

@@ -1,0 +1,91 @@
+import copy
+import sys
+
+import pytest
+from basicsr.utils.options import parse_options
+
+from basicsr_nriqa.options import OptionsError
+
+
+@pytest.fixture
+def problems(train_options, write_options, monkeypatch, tmp_path):
+    """The message for the tiny training's options with some of them changed; '' if they are accepted."""
+    def check(**changes):
+        options = copy.deepcopy(train_options)
+        for place, value in changes.items():
+            *parents, last = place.split('__')
+            target = options
+            for key in parents:
+                target = target[key]
+            if value is ...:
+                del target[last]
+            else:
+                target[last] = value
+        monkeypatch.setattr(sys, 'argv', ['train.py', '-opt', str(write_options(options))])
+        try:
+            parse_options(str(tmp_path))
+        except OptionsError as error:
+            assert not (tmp_path / 'experiments').exists()
+            return str(error)
+        return ''
+    return check
+
+
+def test_the_tiny_training_is_accepted(problems):
+    assert problems() == ''
+
+
+@pytest.mark.parametrize('place, value, words', [
+    ('trian', {}, "trian: unknown option (did you mean 'train'?)"),
+    ('train__iqa_otp', {}, "train:iqa_otp: unknown option (did you mean 'iqa_opt'?)"),
+    ('train__total_iter', 'many', "train:total_iter: expected a whole number, got 'many'"),
+    ('train__total_iter', True, 'train:total_iter: expected a whole number, got True'),
+    ('train__total_iter', ..., 'train:total_iter: is missing'),
+    ('train__optim_g__type', 'Adm', "train:optim_g:type: 'Adm' is not known (did you mean 'Adam'?)"),
+    ('train__optim_g__beta', 1, "train:optim_g:beta: unknown option (did you mean 'betas'?)"),
+    ('train__scheduler__period', [1], "train:scheduler:period: unknown option (did you mean 'periods'?)"),
+    ('train__balance_opt', {'type': 'fixd'}, "'fixd' is not known (did you mean 'fixed'?)"),
+    ('network_g__type', 'BasicVSRP', "network_g:type: no arch is called 'BasicVSRP' (did you mean 'BasicVSRPP'?)"),
+    ('network_g__num_block', 3, "network_g:num_block: unknown option (did you mean 'num_blocks'?)"),
+    ('network_g__spynet_path', 'spynet.pth', 'network_g:spynet_path: spynet.pth: no such file'),
+    ('model_type', 'VideoIQAModle', "no model is called 'VideoIQAModle' (did you mean 'VideoIQAModel'?)"),
+    ('datasets__train__gt_sise', 3, "datasets:train:gt_sise: unknown option (did you mean 'gt_size'?)"),
+    ('datasets__train__gt_size', '64', "datasets:train:gt_size: expected a whole number, got '64'"),
+    ('datasets__train__batch_size_per_gpu', ..., 'datasets:train:batch_size_per_gpu: is missing'),
+    ('datasets__train__dataroot_gt', 'no/x.lmdb', 'datasets:train:dataroot_gt: no/x.lmdb: nothing is there'),
+    ('datasets__train__dataroot_gt', 'no/x.lmdb', 'scripts/prepare_vimeo90k.py'),
+    ('datasets__val__type', 'ClipTestDatset', "did you mean 'ClipTestDataset'?"),
+    ('train__iqa_opt__tinyiqa__metric', 'tinyqa', "unknown metric 'tinyqa' (did you mean 'tinyiqa'?)"),
+    ('train__iqa_opt__tinyiqa__type', 'IQALos', "did you mean 'IQALoss'?"),
+    ('train__iqa_opt', {'a': {'type': 'MANIQALoss', 'variant': 'konik'}}, 'variant must be one of koniq, pipal, kadid'),
+    ('train__pixel_opt__weight', 1, 'train:pixel_opt:weight: unknown option'),
+    ('val__metrics__psnr__better', 'more', "expected higher or lower, got 'more'"),
+    ('val__metrics__psnr', {'type': 'calculate_pnsr'}, "did you mean 'calculate_psnr'?"),
+    ('val__metrics__psnr', {'type': 'calculate_psnr'}, 'val:metrics:psnr:crop_border: is missing'),
+    ('val__metrics__tinyiqa__metric', 'ssmi', "unknown metric 'ssmi' (did you mean 'ssim"),
+    ('path__pretrain_network_g', 'no.pth', 'path:pretrain_network_g: no.pth: no such file'),
+    ('path__pretrained_g', 'no.pth', 'path:pretrained_g: unknown option'),
+    ('num_gpu', 1, 'num_gpu: 1 asked for, but this machine has no usable CUDA device'),
+    ('logger__print_freq', ..., 'logger:print_freq: is missing'),
+])
+def test_problems_are_named(problems, place, value, words, monkeypatch):
+    monkeypatch.setattr('torch.cuda.is_available', lambda: False)
+    message = problems(**{place: value})
+    assert words in message and 'options.yml' in message
+
+
+def test_all_problems_at_once(problems):
+    message = problems(train__total_iter='x', network_g__type='Nothing', name=...)
+    assert all(words in message for words in ('total_iter', 'Nothing', 'name: is missing'))
+
+
+def test_missing_weights_say_where_they_belong(problems, monkeypatch, tmp_path):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    message = problems(train__iqa_opt__maniqa={'type': 'MANIQALoss'}, num_gpu='none')
+    assert 'ckpt_koniq10k.pt' in message and str(tmp_path / 'hub/pyiqa/ckpt_koniq10k.pt') in message
+
+
+def test_options_of_other_peoples_models_are_left_alone(problems):
+    assert problems(model_type='SRModel', anything={'goes': 1}, train__own=3) == ''
+    assert "unknown metric 'nonsense'" in problems(
+        model_type='SRModel', train__perceptual_opt={'type': 'IQAPerceptualLoss', 'metric': 'nonsense'})
