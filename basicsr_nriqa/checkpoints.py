@@ -113,7 +113,7 @@ def load_checkpoint_file(path):
         python_object = re.search(r'GLOBAL (\S+)', str(error))
         if python_object:
             raise ValueError(f'Checkpoint {path}: refused, since loading {python_object[1]} could run code. If you '
-                             'trust the file, load it yourself and save its state_dict alone, plain tensors only.') from None
+                             'trust the file, load it yourself and save only its state_dict of tensors.') from None
         raise ValueError(f'Checkpoint {path}: cannot be read, so it is damaged or was not written by torch.save. '
                          'Fetch it again.') from error
     if not isinstance(content, dict):

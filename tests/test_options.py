@@ -72,10 +72,11 @@ def test_values_of_the_command_line():
 
 
 def test_force_yml_runs_no_code(tmp_path, monkeypatch):
-    _write(tmp_path, a='name: x\nmodel_type: VideoIQAModel\nnum_gpu: 0\ndatasets: {}\npath: {}\nmanual_seed: 0\nnetwork_g: {}\nlogger: {}\ntrain: {}\n')
+    _write(tmp_path, a='name: x\nmodel_type: VideoIQAModel\nnum_gpu: 0\ndatasets: {}\npath: {}\nmanual_seed: 0\n'
+                       'network_g: {}\nlogger: {}\ntrain: {}\n')
     marker = tmp_path / 'ran'
     monkeypatch.setattr(sys, 'argv', ['train.py', '-opt', str(tmp_path / 'a.yml'), '--force_yml',
                                       f'name=[open({str(marker)!r},"w")]'])
-    with pytest.raises(OptionsError, match='name: expected text'):
+    with pytest.raises(OptionsError, match='--force_yml|name: expected text'):
         parse_options(str(tmp_path))
     assert not marker.exists()

@@ -75,8 +75,13 @@ def test_problems_are_named(problems, place, value, words, monkeypatch):
 
 
 def test_all_problems_at_once(problems):
-    message = problems(train__total_iter='x', network_g__type='Nothing', name=...)
-    assert all(words in message for words in ('total_iter', 'Nothing', 'name: is missing'))
+    message = problems(train__total_iter='x', network_g__type='Nothing', val__freq=1)
+    assert all(words in message for words in ('train:total_iter', 'Nothing', 'val:freq'))
+
+
+def test_what_basicsr_reads_first_is_checked_first(problems):
+    message = problems(name=..., path=None, datasets__train=3)
+    assert all(words in message for words in ('name: is missing', 'path: is missing', 'datasets:train: expected options'))
 
 
 def test_missing_weights_say_where_they_belong(problems, monkeypatch, tmp_path):

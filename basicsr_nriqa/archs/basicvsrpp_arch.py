@@ -116,7 +116,7 @@ class BasicVSRPP(nn.Module):
         n, t, _, h, w = x.shape
         caching = t > self.cpu_cache_length
         keep_on = torch.device('cpu') if caching else x.device
-        at_once = n if caching else n * t
+        at_once = 2 * n * (1 if caching else t)  # images, or pairs of them: both directions of every step
 
         # time goes first, so that each frame of a batch is one contiguous block
         images = x.transpose(0, 1).flatten(0, 1)

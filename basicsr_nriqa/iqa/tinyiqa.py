@@ -14,7 +14,7 @@ from torch.nn import functional as F
 WEIGHTS_PATH = Path(__file__).with_name('weights') / 'tinyiqa.pth'
 WEIGHTS_SHA256 = ''
 SMALLEST_SIDE = 32
-MODE = 1
+CEPS = 1e-3
 EPS = 1e-3
 
 
@@ -41,17 +41,16 @@ class TinyIQA(nn.Module):
 
     def quality_logits(self, distorted):
         """Map (n, 3, h, w) in [0, 1] to the log-odds of the quality of its cells, (n, 1, ceil(h/8), ceil(w/8))."""
-        features, responses = 4 * distorted - 2, None
+        detail = distorted - _local_mean(distorted)
+        contrast = _local_mean((detail**2).mean(1, keepdim=True))
+        features, energies = detail / (contrast + CEPS).sqrt(), None
         for index, convolution in enumerate(self.scales):
             if index:
-                features, responses = _halve(features), _halve(responses)
+                features, energies = _halve(features), _halve(energies)
             features = convolution(features)
-            energy = features**2 if MODE else F.silu(features)
+            energies = features**2 if energies is None else torch.cat([energies, features**2], 1)
             features = F.silu(features)
-            responses = energy if responses is None else torch.cat([responses, energy], 1)
-        if MODE:
-            responses = torch.log(responses + EPS)
-        return self.head(responses)
+        return self.head((energies + EPS).log())
 
     def forward(self, distorted):
         """Score images.
@@ -74,6 +73,12 @@ class TinyIQA(nn.Module):
             raise ValueError(f'TinyIQA: the input is {h} x {w} px (h x w), expected at least {SMALLEST_SIDE} px a '
                              'side. Give it larger images or crops.')
         return self.quality_logits(distorted).sigmoid().mean((1, 2, 3))
+
+
+def _local_mean(image):
+    """Average over 7 x 7 px, one direction after the other."""
+    padded = F.pad(image, (3, 3, 3, 3), mode='replicate')
+    return F.avg_pool2d(F.avg_pool2d(padded, (7, 1), stride=1), (1, 7), stride=1)
 
 
 def _halve(features):

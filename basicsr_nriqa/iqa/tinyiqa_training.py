@@ -25,11 +25,12 @@ import cv2  # isort: skip
 CROP = 64
 SERIES, GRADES = 6, 4
 POOL, CLIMBERS, CLIMB_STEPS = 256, 8, 2
-W_RANK = 1.
-W_ORD = 0.
+W_RANK = 0.
+W_ORD = .5
 ADV = 1.
 POWER = 1.
 FLOOR = .2
+STEP_LO, STEP_HI = 1., 4.
 RESTART = CLIMB_STEPS / 100
 STRENGTHS = np.linspace(0, 1, 11)
 
@@ -106,7 +107,7 @@ class Adversaries:
             if rng.random() < RESTART:
                 self.pairs[index] = self.draw()
         distorted, reference = (torch.stack(images) for images in zip(*(self.pairs[index] for index in chosen)))
-        step = torch.from_numpy(rng.uniform(1, 4, (CLIMBERS, 1, 1, 1))).float() / 255
+        step = torch.from_numpy(rng.uniform(STEP_LO, STEP_HI, (CLIMBERS, 1, 1, 1))).float() / 255
         for _ in range(CLIMB_STEPS):
             distorted.requires_grad_()
             gradient, = torch.autograd.grad(network(distorted).sum(), distorted)
@@ -133,7 +134,7 @@ def train(steps, seed, progress=iter, learning_rate=2e-3):
     photographs = [load_photograph(name) for name in TRAIN_PHOTOGRAPHS]
     network = TinyIQA().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=.15)
 
     def draw_pair():
         reference = random_reference(photographs, rng)

@@ -223,7 +223,7 @@ def _colour_limit(gains):
 def _colour(gain, limit):
     if np.isnan(gain):
         return '#e0e0e0'
-    return to_hex(_COLOURS(Normalize(-limit, limit, clip=True)(gain)))
+    return to_hex(_COLOURS(Normalize(-limit, limit)(gain)))
 
 
 def _ink(colour):

@@ -138,11 +138,21 @@ def test_gradients_reach_all_parameters():
 def test_mixed_precision_stays_close():
     torch.manual_seed(0)
     network = BasicVSRPP(**SMALL)
-    frames = clip(1, 3, 3, 16, 16)
+    frames = clip(1, 2, 3, 16, 16)
     with torch.autocast('cpu', torch.bfloat16):
         mixed = network(frames)
         mixed.float().square().mean().backward()
     torch.testing.assert_close(mixed.float(), network(frames), rtol=0, atol=0.02)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@torch.no_grad()
+@pytest.mark.parametrize('cpu_cache_length', [100, 2])
+def test_gpu_gives_the_output_of_the_cpu(cpu_cache_length):
+    network = fill(BasicVSRPP(**SMALL, cpu_cache_length=cpu_cache_length), gain=0.8)
+    frames = clip(1, 3, 3, 18, 21)
+    expected = network(frames)
+    torch.testing.assert_close(network.cuda()(frames.cuda()).cpu(), expected, rtol=0, atol=1e-2)
 
 
 @pytest.mark.parametrize('mid_channels', [0, 12, 63])

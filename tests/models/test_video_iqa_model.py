@@ -2,6 +2,7 @@ import copy
 import json
 import logging
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -133,10 +134,10 @@ def test_validation_report_images_and_scores(prepared, caplog, monkeypatch):
     assert 'Validation held_out' in text and '# psnr:' in text and 'Best:' in text
     assert 'without_gt has no GT: psnr left out' in text and model.net_g.training
     root = opt['path']['experiments_root']
-    scores = json.load(open(f'{root}/scores/held_out_4.json'))
+    scores = json.loads(Path(root, 'scores/held_out_4.json').read_text())
     assert set(scores['videos']) == {'00002/0001', '00002/0002'} and scores['optimised'] == ['tinyiqa']
     assert scores['lower_better'] == {'psnr': False, 'tinyiqa': False} and scores['versions']['basicsr'] == '1.4.2'
-    assert set(json.load(open(f'{root}/scores/without_gt_4.json'))['videos']['00002/0001']) == {'tinyiqa'}
+    assert set(json.loads(Path(root, 'scores/without_gt_4.json').read_text())['videos']['00002/0001']) == {'tinyiqa'}
     # the saved frames give the scores: nothing was measured that a user cannot see
     import cv2
     from basicsr.metrics import calculate_metric

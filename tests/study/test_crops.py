@@ -73,12 +73,12 @@ def test_rows_share_a_sheet_and_choose_their_own_crop(tmp_path):
 
 def test_box_is_drawn_where_the_crop_is(tmp_path):
     path = tmp_path / 'crops.png'
-    side_by_side({'GT': flat(100, 100, 128)}, path, crop=(0, 50, 50, 50), zoom=4)
+    side_by_side({'GT': flat(100, 100, 128)}, path, crop=(25, 50, 50, 25), zoom=4)
     sheet = np.asarray(Image.open(path)).astype(int)
     ys, xs = np.nonzero((sheet == [255, 196, 0]).all(axis=2))
-    # the thumbnail is 200 pixels wide, begins behind the margin of 24, and has the box in its upper right quarter
-    assert (ys.min(), ys.max()) == (24, 24 + 99)
-    assert (xs.min(), xs.max()) == (24 + 100, 24 + 199)
+    # the thumbnail begins behind the margin of 24 and is 200 pixels wide, twice the frame
+    assert (ys.min(), ys.max()) == (24 + 50, 24 + 149)
+    assert (xs.min(), xs.max()) == (24 + 100, 24 + 149)
 
 
 def test_without_gt_the_last_image_is_the_reference(tmp_path):
