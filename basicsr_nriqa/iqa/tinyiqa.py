@@ -2,6 +2,11 @@
 
 It exists so that demos and tests need no network. It is no substitute for the published metrics: it was trained on
 eight photographs and on synthetic distortions only (`tinyiqa_training.py`), never on the opinion of a person.
+
+A fixed bank of small derivative filters looks at the luma at three scales; how strong, how peaked and how periodic
+their responses are, and the statistics of the locally normalised luma (Mittal et al., "No-reference image quality
+assessment in the spatial domain", IEEE TIP 2012), make a vector per image. A small perceptron, the only part that is
+trained, turns the vector into the score. Eight photographs are too few to learn the filters as well.
 """
 import hashlib
 import io
@@ -12,45 +17,64 @@ from torch import nn
 from torch.nn import functional as F
 
 WEIGHTS_PATH = Path(__file__).with_name('weights') / 'tinyiqa.pth'
-WEIGHTS_SHA256 = ''
+WEIGHTS_SHA256 = '37e477a6778fdcaae28e4e533d00e1172dace220ed6a6e5fc61daeced5d08ad5'
 SMALLEST_SIDE = 32
-CEPS = 1e-3
-EPS = 1e-3
+SCALES = 3
+_SOFT = 0.05  # rounds the tip of |x|, in units of 1/16: finite gradients on flat images
+_NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0))
+_LAGS = (range(2, 10), range(2, 5))  # of the autocorrelation, at the first two scales: patterns repeat
+_FLAT = (1.5, 4, 12)  # grey levels of deviation below which a place counts as flat
+
+
+def _filters():
+    """Nine derivative filters, (9, 1, 3, 3): four first and two second differences, two checkers, a Laplacian."""
+    bank = torch.zeros(9, 1, 3, 3)
+    for index, (row, column) in enumerate(((1, 0), (0, 1), (0, 0), (0, 2))):
+        bank[index, 0, row, column], bank[index, 0, 1, 1] = -1, 1
+    bank[4, 0, 1] = bank[5, 0, :, 1] = torch.tensor([-0.5, 1, -0.5])
+    bank[6, 0] = torch.tensor([[-1.0, 2, -1], [2, -4, 2], [-1, 2, -1]]) / 4
+    bank[7, 0] = (9 * (torch.arange(9) == 4).float() - 1).view(3, 3) / 8
+    bank[8, 0, :2, :2] = torch.tensor([[1.0, -1], [-1, 1]]) / 2
+    return 16 * bank
+
+
+def _magnitude(x):
+    return torch.sqrt(x * x + _SOFT**2)
+
+
+def _pad(x, amount):
+    return F.pad(x, [amount] * 4, mode='replicate')
+
+
+def _halve(x):
+    """Average 2 x 2 pixels; an odd last row or column counts in full, where plain pooling would drop it."""
+    return F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)
+
+
+def _mean(x):
+    return x.mean((2, 3))
 
 
 class TinyIQA(nn.Module):
-    """A fully convolutional network that estimates the quality of every 8 x 8 px cell; the score is their mean.
+    """Convolutional statistics and a small perceptron; see the module's docstring.
 
-    Four scales see the image: filters of 5 x 5 px at full resolution and of 3 x 3 at 1/2, 1/4 and 1/8. Between scales
-    the features are averaged, never skipped over, so the gradient reaches every pixel with about the same weight and
-    has no pattern of its own. Every cell is judged on the mean response of all scales. The activations are smooth and
-    nothing depends on the batch or the mode: no batch normalisation, no dropout.
+    Smooth everywhere, the same in train and eval mode, and the score of an image does not depend on the batch.
 
     Args:
-        channels (tuple[int]): Number of filters at each scale, finest first.
-        hidden (int): Number of features between the scales' responses and the quality of a cell.
+        hidden (int): Width of the perceptron's two hidden layers.
+        members (int): Perceptrons whose log-odds are averaged.
     """
 
-    def __init__(self, channels=(16, 32, 48, 64), hidden=48):
-        super().__init__()
-        sizes = (5, *[3] * (len(channels) - 1))
-        self.scales = nn.ModuleList(
-            nn.Conv2d(num_in, num_out, size, padding=size // 2, padding_mode='replicate')
-            for num_in, num_out, size in zip((3, *channels), channels, sizes))
-        self.head = nn.Sequential(nn.Conv2d(sum(channels), hidden, 1), nn.SiLU(), nn.Conv2d(hidden, 1, 1))
+    num_features = 175
 
-    def quality_logits(self, distorted):
-        """Map (n, 3, h, w) in [0, 1] to the log-odds of the quality of its cells, (n, 1, ceil(h/8), ceil(w/8))."""
-        detail = distorted - _local_mean(distorted)
-        contrast = _local_mean((detail**2).mean(1, keepdim=True))
-        features, energies = detail / (contrast + CEPS).sqrt(), None
-        for index, convolution in enumerate(self.scales):
-            if index:
-                features, energies = _halve(features), _halve(energies)
-            features = convolution(features)
-            energies = features**2 if energies is None else torch.cat([energies, features**2], 1)
-            features = F.silu(features)
-        return self.head((energies + EPS).log())
+    def __init__(self, hidden=24, members=3):
+        super().__init__()
+        self.register_buffer('filters', _filters(), persistent=False)
+        self.register_buffer('mean', torch.zeros(self.num_features))
+        self.register_buffer('std', torch.ones(self.num_features))
+        self.members = nn.ModuleList(
+            nn.Sequential(nn.Linear(self.num_features, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(),
+                          nn.Linear(hidden, 1)) for _ in range(members))
 
     def forward(self, distorted):
         """Score images.
@@ -72,18 +96,86 @@ class TinyIQA(nn.Module):
             h, w = distorted.shape[2:]
             raise ValueError(f'TinyIQA: the input is {h} x {w} px (h x w), expected at least {SMALLEST_SIDE} px a '
                              'side. Give it larger images or crops.')
-        return self.quality_logits(distorted).sigmoid().mean((1, 2, 3))
+        return self.log_odds(self.statistics(distorted)).sigmoid()
 
+    def log_odds(self, statistics):
+        """(..., num_features) -> (...,): the average of the members, each seeing standardised, bounded statistics."""
+        bounded = 3 * torch.tanh((statistics - self.mean) / self.std / 3)
+        return sum(member(bounded) for member in self.members)[..., 0] / len(self.members)
 
-def _local_mean(image):
-    """Average over 7 x 7 px, one direction after the other."""
-    padded = F.pad(image, (3, 3, 3, 3), mode='replicate')
-    return F.avg_pool2d(F.avg_pool2d(padded, (7, 1), stride=1), (1, 7), stride=1)
+    def statistics(self, image):
+        """(n, 3, h, w) in [0, 1] -> (n, num_features)."""
+        luma = (image * image.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+        chroma = torch.cat([image[:, 2:] - luma, image[:, :1] - luma], 1)
+        found = []
+        for scale in range(SCALES):
+            if scale:
+                luma, chroma = _halve(luma), _halve(chroma)
+            responses = F.conv2d(_pad(luma, 1), self.filters)
+            strength = _magnitude(responses)
+            found += self._strength_and_shape(responses, strength)
+            if scale < len(_LAGS):
+                found.append(self._chroma_strength(chroma))
+            found += self._normalised_luma(luma)
+            if scale < len(_LAGS):
+                found += [value for axis, index in ((3, 0), (2, 1))
+                          for value in self._periodicity(strength[:, index:index + 1], axis, _LAGS[scale])]
+            if scale == 0:
+                found += self._blocking(luma) + self._blocking(luma.transpose(2, 3))
+        return torch.cat(found, 1)
 
+    @staticmethod
+    def _strength_and_shape(responses, strength):
+        """Of each filter: the mean response, and how heavy the tails and how sharp the peak of its distribution are."""
+        mean = torch.log(_mean(strength))
+        tails = torch.log(_mean(responses * responses) + _SOFT**2) - 2 * mean
+        peak = 2 * torch.log(_mean(torch.sqrt(strength))) - mean
+        return [mean, tails, peak]
 
-def _halve(features):
-    """Average 2 x 2 positions; an odd last row or column counts in full, where plain pooling would drop it."""
-    return F.avg_pool2d(features, 2, ceil_mode=True, count_include_pad=False)
+    def _chroma_strength(self, chroma):
+        laplacian = F.conv2d(_pad(chroma, 1), self.filters[7:8].expand(2, -1, -1, -1), groups=2)
+        return torch.log(_mean(_magnitude(laplacian)))
+
+    @staticmethod
+    def _normalised_luma(luma):
+        """Moments and neighbour products of (luma - local mean) / local deviation, and how much of the image is flat."""
+        centred = luma - F.avg_pool2d(_pad(luma, 3), 7, 1)
+        deviation = torch.sqrt(F.avg_pool2d(_pad(centred * centred, 3), 7, 1) + (1 / 255)**2)
+        z = centred / (deviation + 2 / 255)
+        found = [_mean(z * z), _mean(torch.sqrt(z * z + 1e-3)), torch.log(_mean(z**4) + 0.1)]
+        h, w = z.shape[2:]
+        for down, right in _NEIGHBOURS:
+            here = z[:, :, :h - down, max(-right, 0):w - max(right, 0)]
+            there = z[:, :, down:, max(right, 0):w + min(right, 0)]
+            product = here * there
+            found += [_mean(product), _mean(torch.sqrt(product * product + 1e-3))]
+        found += [_mean(torch.exp(-(deviation * 255 / level)**2 / 2)) for level in _FLAT]
+        logarithm = torch.log(deviation)
+        return [*found, _mean(logarithm), torch.sqrt(logarithm.var((2, 3)) + 1e-4)]
+
+    @staticmethod
+    def _periodicity(strength, axis, lags):
+        """Autocorrelation of a filter's log response: dots, grids and checkers repeat, photographs do not."""
+        logarithm = torch.log(strength)
+        centred = logarithm - logarithm.mean((2, 3), keepdim=True)
+        energy, length = _mean(centred * centred) + 1e-3, centred.shape[axis]
+        return [_mean(centred.narrow(axis, lag, length - lag) * centred.narrow(axis, 0, length - lag)) / energy
+                for lag in lags]
+
+    @staticmethod
+    def _blocking(luma):
+        """How much one of the eight columns in a block of JPEG stands out, by first and third differences."""
+        found = []
+        first = luma[..., 1:] - luma[..., :-1]
+        third = first[..., 2:] - 2 * first[..., 1:-1] + first[..., :-2]
+        for difference in (first, third):
+            blocks = difference.shape[3] // 8
+            columns = _magnitude(16 * difference[..., :8 * blocks]).unflatten(3, (blocks, 8))
+            phases = torch.log(columns.mean((1, 2, 3)))
+            phases = phases - phases.mean(1, keepdim=True)
+            found += [torch.logsumexp(8 * phases, 1, keepdim=True) / 8,
+                      torch.sqrt(phases.var(1, keepdim=True) + 1e-5)]
+        return found
 
 
 def load_tinyiqa():

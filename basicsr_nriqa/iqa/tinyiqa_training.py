@@ -1,178 +1,156 @@
 """How TinyIQA's weights are made and judged.
 
-**Target.** Strengths of different distortions cannot be compared, so they are brought to one scale: a cell of a
-distorted crop should get the structural similarity it has to its undistorted reference (:func:`visible_quality`), a
-number the network must guess without the reference. Crops come in graded series of one distortion, half of them on
-top of another one, and within a series the differences of the scores are learned too.
+**Series.** A crop of a photograph is distorted in several strengths of one distortion. The network learns the strength
+(1 - strength is the target) and, within a series, the order.
 
-**Adversaries.** A metric used as a loss meets images made to please it. A pool of images climbs the gradient of the
-score throughout the training, a few steps at a time, each for about a hundred steps before it starts anew; the target
-of such an image is its similarity to its reference like that of any other, so junk that raises the score is unlearned
-while it arises. The pool plays the part of the persistent Markov chains of energy-based models (Tieleman, "Training
-restricted Boltzmann machines using approximations to the likelihood gradient", ICML 2008).
+**Adversaries.** A metric used as a loss meets images made to please it. After a first training, images climb the
+gradient of the score; they are added with targets that fall with the distance they went, and the network is trained
+anew. This is repeated once.
+
+The statistics are fixed, so they are computed once for all images, and training the perceptrons takes seconds.
 """
+import io
+
+import cv2
 import numpy as np
 import torch
 from scipy.stats import spearmanr
 from torch.nn import functional as F
 
 from basicsr_nriqa.data.photographs import TEST_PHOTOGRAPHS, TRAIN_PHOTOGRAPHS, load_photograph
-from basicsr_nriqa.iqa.distortions import DISTORTIONS
+from basicsr_nriqa.iqa.distortions import DISTORTIONS, UNGRADED
 from basicsr_nriqa.iqa.tinyiqa import TinyIQA
 
-import cv2  # isort: skip
-
-CROP = 64
-SERIES, GRADES = 6, 4
-POOL, CLIMBERS, CLIMB_STEPS = 256, 8, 2
-W_RANK = 0.
-W_ORD = .5
-ADV = 1.
-POWER = 1.
-FLOOR = .2
-STEP_LO, STEP_HI = 1., 4.
-RESTART = CLIMB_STEPS / 100
+GRADES = 6
 STRENGTHS = np.linspace(0, 1, 11)
-
-
-def visible_quality(distorted, reference, cell=8):
-    """How much of the reference's structure is visible in each cell of a distorted image.
-
-    The contrast and structure terms of SSIM (Wang et al., "Image quality assessment: from error visibility to
-    structural similarity", IEEE TIP 2004, equations 9 and 10 with C3 = C2/2), for each channel, in windows of 8 x 8 px
-    of the image and of the image reduced to 1/2, averaged. Luminance is left out: without a reference nobody can tell
-    whether a photograph was meant to be brighter.
-
-    Args:
-        distorted (Tensor): (n, 3, h, w), [0, 1], h and w multiples of ``cell``.
-        reference (Tensor): The same shape.
-        cell (int): Side of a cell in pixels.
-
-    Returns:
-        Tensor: (n, 1, h/cell, w/cell), in [0, 1]; 1 for equal images.
-    """
-    c2 = 0.03**2
-    total = weights = 0
-    for scale in (1, 2):
-        x, y = (F.pad(F.avg_pool2d(image, scale), (3, 4, 3, 4), mode='reflect') for image in (distorted, reference))
-        mean_x, mean_y, mean_xx, mean_yy, mean_xy = (F.avg_pool2d(z, 8, stride=2) for z in (x, y, x * x, y * y, x * y))
-        var_x, var_y, cov = mean_xx - mean_x**2, mean_yy - mean_y**2, mean_xy - mean_x * mean_y
-        weight = torch.log((1 + var_x.clamp(min=0) / c2) * (1 + var_y.clamp(min=0) / c2)) + FLOOR
-        similarity = (2 * cov + c2) / (var_x + var_y + c2)
-        total = total + F.avg_pool2d((weight * similarity).mean(1, keepdim=True), cell // scale // 2)
-        weights = weights + F.avg_pool2d(weight.mean(1, keepdim=True), cell // scale // 2)
-    return (total / weights).clamp(0, 1), weights
+_CLIMB = (2, 3, 4, 6)  # gradient steps between the images that are kept of a climb
+_REACH = 20  # root-mean-square change, in grey levels, after which nothing is left of an adversary's quality
 
 
 def random_reference(photographs, rng):
-    """Cut a crop of CROP px out of a random photograph: reduced by up to 2.5, flipped, turned, with other colours."""
-    photograph = photographs[rng.integers(len(photographs))]
-    side = round(CROP * rng.uniform(1, 2.5))
-    top, left = (rng.integers(size - side + 1) for size in photograph.shape[:2])
-    crop = cv2.resize(photograph[top:top + side, left:left + side], (CROP, CROP), interpolation=cv2.INTER_AREA)
+    """Cut a crop of 64 to 128 px out of a random photograph: flipped, turned, with other colours, perhaps reduced."""
+    photograph, side = photographs[rng.integers(len(photographs))], int(rng.choice((64, 96, 128)))
+    reduction = 1 if rng.random() < 0.5 else min(rng.uniform(1, 1.6), min(photograph.shape[:2]) / side)
+    taken = round(side * reduction)
+    top, left = (rng.integers(size - taken + 1) for size in photograph.shape[:2])
+    crop = photograph[top:top + taken, left:left + taken]
+    if taken != side:
+        crop = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
     crop = np.rot90(crop, rng.integers(4))[:, ::rng.choice([-1, 1]), rng.permutation(3)] / 255
-    crop = crop.mean(2, keepdims=True) + rng.uniform(0, 1.3) * (crop - crop.mean(2, keepdims=True))
-    crop = np.clip(crop, 0, 1) ** rng.uniform(0.6, 1.5)
-    black, white = rng.uniform(0, 0.2), rng.uniform(0.7, 1)
-    return np.rint((black + (white - black) * crop) * 255).astype(np.uint8)
-
-
-def random_series(reference, rng):
-    """Distort a reference in GRADES strengths of one distortion, half of the time on top of another: list of images."""
-    names = list(DISTORTIONS)
-    if rng.random() < 0.5:
-        reference = DISTORTIONS[rng.choice(names)](reference, rng.uniform(0, 0.7), rng)
-    name, seed = rng.choice(names), rng.integers(2**32)
-    strengths = np.sort(rng.uniform(size=GRADES)) - 0.05
-    return [DISTORTIONS[name](reference, max(strength, 0), np.random.default_rng(seed)) for strength in strengths]
+    return np.rint(255 * rng.uniform(0.7, 1) * crop**rng.uniform(0.7, 1.4)).astype(np.uint8)
 
 
 def to_tensor(images):
     """Turn uint8 images (h, w, 3) into a float tensor (n, 3, h, w) in [0, 1]."""
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div(255)
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
 
 
-class Adversaries:
-    """A pool of images that climb the gradient of the score; see the module's docstring."""
-
-    def __init__(self, draw):
-        """Args: draw (callable): Returns a distorted image and its reference, (3, h, w) each."""
-        self.draw = draw
-        self.pairs = [draw() for _ in range(POOL)]
-
-    def climb(self, network, rng):
-        """Let CLIMBERS random images climb CLIMB_STEPS steps of 1/255 to 4/255; return them and their references."""
-        chosen = rng.choice(POOL, CLIMBERS, replace=False)
-        for index in chosen:
-            if rng.random() < RESTART:
-                self.pairs[index] = self.draw()
-        distorted, reference = (torch.stack(images) for images in zip(*(self.pairs[index] for index in chosen)))
-        step = torch.from_numpy(rng.uniform(STEP_LO, STEP_HI, (CLIMBERS, 1, 1, 1))).float() / 255
-        for _ in range(CLIMB_STEPS):
-            distorted.requires_grad_()
-            gradient, = torch.autograd.grad(network(distorted).sum(), distorted)
-            distorted = (distorted.detach() + step * gradient.sign()).clamp(0, 1)
-        for index, image in zip(chosen, distorted):
-            self.pairs[index] = image, self.pairs[index][1]
-        return distorted, reference
+def _collect_series(photographs, count, rng, progress):
+    """Statistics (count, GRADES, features) and strengths (count, GRADES) of graded series."""
+    network, statistics, strengths = TinyIQA(), [], []
+    distortions = [*DISTORTIONS.values(), *UNGRADED.values()]
+    for _ in progress(range(count // len(distortions))):
+        reference = random_reference(photographs, rng)
+        for distort in distortions:
+            grades = np.sort(rng.uniform(size=GRADES))
+            grades[0] *= rng.random() < 0.5  # half of the series begin with the reference itself
+            seed = rng.integers(2**32)
+            images = [distort(reference, grade, np.random.default_rng(seed)) for grade in grades]
+            with torch.no_grad():
+                statistics.append(network.statistics(to_tensor(images)))
+            strengths.append(torch.from_numpy(grades).float())
+    return torch.stack(statistics), torch.stack(strengths)
 
 
-def train(steps, seed, progress=iter, learning_rate=2e-3):
+def _collect_adversaries(network, photographs, count, rng, progress):
+    """Statistics (n, features) and targets (n,) of images that climbed the network's score."""
+    statistics, targets = [], []
+    distortions = list(DISTORTIONS.values())
+    for _ in progress(range(count)):
+        strength = rng.uniform(0, 0.8)
+        start = to_tensor([distortions[rng.integers(len(distortions))](
+            random_reference(photographs, rng), strength, rng)])
+        image, step, by_sign = start, rng.uniform(0.5, 3) / 255, rng.random() < 0.5
+        for steps in _CLIMB:
+            for _ in range(steps):
+                image.requires_grad_()
+                gradient, = torch.autograd.grad(network(image).sum(), image)
+                direction = gradient.sign() if by_sign else (gradient / gradient.std().clamp(min=1e-12)).clamp(-3, 3)
+                image = (image.detach() + step * direction).clamp(0, 1)
+            with torch.no_grad():
+                distance = 255 * (image - start).square().mean().sqrt()
+                statistics.append(network.statistics(image))
+            targets.append(((1 - strength) - distance / _REACH).clamp(0, 1))
+    return torch.cat(statistics), torch.stack(targets)
+
+
+def _fit(statistics, strengths, adversaries, steps, seed):
+    """Train the perceptrons of a new network on collected statistics."""
+    torch.manual_seed(seed)
+    network = TinyIQA()
+    flat = statistics.flatten(0, 1)
+    network.mean.copy_(flat.mean(0))
+    network.std.copy_(flat.std(0) + 1e-3)
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps)
+    for _ in range(steps):
+        losses = []
+        for member in network.members:
+            chosen = torch.randint(len(statistics), (96,))
+            seen, strength = statistics[chosen], strengths[chosen]
+            # the same shift for a whole series is other content, which the order must not depend on
+            shift = torch.randn(len(seen), 1, seen.shape[2]) + 0.3 * torch.randn(seen.shape)
+            logits = _member(network, member, seen + 0.15 * network.std * shift)
+            weaker = (strength[:, None] - strength[:, :, None] > 0.02).float()
+            disorder = F.softplus(2 * (logits[:, None] - logits[:, :, None])) * weaker
+            losses.append(3 * (logits.sigmoid() - (1 - strength)).square().mean() + disorder.sum() / weaker.sum())
+            if adversaries:
+                chosen = torch.randint(len(adversaries[0]), (192,))
+                logits = _member(network, member, adversaries[0][chosen])
+                losses.append(3 * (logits.sigmoid() - adversaries[1][chosen]).square().mean())
+        optimizer.zero_grad()
+        sum(losses).backward()
+        optimizer.step()
+        schedule.step()
+    return network.eval().requires_grad_(False)
+
+
+def _member(network, member, statistics):
+    return member(3 * torch.tanh((statistics - network.mean) / network.std / 3))[..., 0]
+
+
+def train(series, adversaries, seed, steps=2000, progress=iter):
     """Train a network on the photographs for training.
 
     Args:
-        steps (int): Number of updates.
+        series (int): Number of graded series.
+        adversaries (int): Number of climbs, in each of two rounds.
         seed (int): Seed of the weights and of every crop.
-        progress (callable): Wraps the iterable of steps, such as ``tqdm``.
-        learning_rate (float): Where the cosine schedule starts.
+        steps (int): Updates of the perceptrons.
+        progress (callable): Wraps the iterables, such as ``tqdm``.
 
     Returns:
         TinyIQA: The trained network.
     """
-    torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     photographs = [load_photograph(name) for name in TRAIN_PHOTOGRAPHS]
-    network = TinyIQA().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(network.parameters(), learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=.15)
-
-    def draw_pair():
-        reference = random_reference(photographs, rng)
-        return to_tensor([random_series(reference, rng)[0]])[0], to_tensor([reference])[0]
-
-    adversaries = Adversaries(draw_pair)
-    bar = progress(range(steps))
-    run = {}
-    for step in bar:
-        references = [random_reference(photographs, rng) for _ in range(SERIES)]
-        series = [image for reference in references for image in random_series(reference, rng)]
-        climbed, climbed_references = adversaries.climb(network, rng)
-        distorted = torch.cat([to_tensor(series), climbed])
-        reference = torch.cat([to_tensor(references).repeat_interleave(GRADES, 0), climbed_references])
-        target, weight = visible_quality(distorted, reference)
-        logits = network.quality_logits(distorted)
-        quality = logits.sigmoid()
-        score, aim = (x[:SERIES * GRADES].view(SERIES, GRADES) for x in (quality.mean((1, 2, 3)), (target * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3))))
-        diff = lambda x: x[:, :, None] - x[:, None]
-        l_cell = F.binary_cross_entropy_with_logits(logits, target ** POWER, weight / weight.mean())
-        l_rank = (diff(score) - diff(aim)).abs().mean()
-        sl = logits[:SERIES * GRADES].mean((1, 2, 3)).view(SERIES, GRADES)
-        l_ord = F.softplus((sl[:, 1:] - sl[:, :-1]) * 4).mean()
-        loss = l_cell + W_RANK * l_rank + W_ORD * l_ord
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        for k, v in dict(mae=(quality - target).abs()[:24].mean(), mae_adv=(quality - target).abs()[24:].mean(), rank=l_rank, adv_q=quality[24:].mean(), adv_t=target[24:].mean()).items():
-            run[k] = run.get(k, float(v.detach())) * .98 + .02 * float(v.detach())
-        if step % 200 == 199 and step % 600 == 599:
-            print({k: round(float(v[0]), 3) for k, v in held_out_correlations(network).items()})
-        if step % 200 == 199:
-            print(step + 1, {k: round(v, 4) for k, v in run.items()}, flush=True)
+    statistics, strengths = _collect_series(photographs, series, rng, progress)
+    network, found = _fit(statistics, strengths, None, steps, seed), None
+    for _ in range(2):
+        more = _collect_adversaries(network, photographs, adversaries, rng, progress)
+        found = more if found is None else tuple(torch.cat(pair) for pair in zip(found, more))
+        network = _fit(statistics, strengths, found, steps, seed)
     return network
 
 
-def held_out_correlations(network, crop=128):
+def weights_file(network):
+    """The bytes of the weights file; the same network gives the same bytes."""
+    buffer = io.BytesIO()
+    torch.save({'params': network.state_dict()}, buffer)
+    return buffer.getvalue()
+
+
+def held_out_correlations(network, crop=128, distortions=None):
     """Judge a network on the photographs that no training saw.
 
     Of each of TEST_PHOTOGRAPHS five crops (the corners and the centre) are distorted at the strengths 0, 0.1, ..., 1
@@ -182,9 +160,10 @@ def held_out_correlations(network, crop=128):
     Args:
         network (callable): (n, 3, h, w) in [0, 1] -> (n,) scores, higher is better.
         crop (int): Side of a crop in pixels.
+        distortions (dict | None): Name -> distortion; default: DISTORTIONS.
 
     Returns:
-        dict[str, tuple[float, float]]: For each distortion the mean and the smallest correlation.
+        dict[str, float]: For each distortion the mean correlation.
     """
     crops = []
     for photograph in map(load_photograph, TEST_PHOTOGRAPHS):
@@ -192,11 +171,11 @@ def held_out_correlations(network, crop=128):
         for top, left in ((0, 0), (0, w), (h, 0), (h, w), (h // 2, w // 2)):
             crops.append(photograph[top:top + crop, left:left + crop])
     correlations = {}
-    for name, distort in DISTORTIONS.items():
+    for name, distort in (distortions or DISTORTIONS).items():
         values = []
         for seed, image in enumerate(crops):
             images = to_tensor([distort(image, strength, np.random.default_rng(seed)) for strength in STRENGTHS])
             with torch.no_grad():
                 values.append(spearmanr(network(images).numpy(), -STRENGTHS).statistic)
-        correlations[name] = np.mean(values), np.min(values)
+        correlations[name] = float(np.mean(values))
     return correlations
