@@ -77,6 +77,6 @@ def test_force_yml_runs_no_code(tmp_path, monkeypatch):
     marker = tmp_path / 'ran'
     monkeypatch.setattr(sys, 'argv', ['train.py', '-opt', str(tmp_path / 'a.yml'), '--force_yml',
                                       f'name=[open({str(marker)!r},"w")]'])
-    with pytest.raises(OptionsError, match='--force_yml|name: expected text'):
+    with pytest.raises(OptionsError, match=r'--force_yml|name: expected text'):
         parse_options(str(tmp_path))
     assert not marker.exists()

@@ -126,7 +126,7 @@ class TinyIQA(nn.Module):
 
     @staticmethod
     def _strength_and_shape(responses, strength):
-        """Of each filter: the mean response, and how heavy the tails and how sharp the peak of its distribution are."""
+        """Of each filter: the mean response, how heavy the tails and how sharp the peak of its distribution are."""
         mean = torch.log(_mean(strength))
         tails = torch.log(_mean(responses * responses) + _SOFT**2) - 2 * mean
         peak = 2 * torch.log(_mean(torch.sqrt(strength))) - mean
@@ -138,7 +138,7 @@ class TinyIQA(nn.Module):
 
     @staticmethod
     def _normalised_luma(luma):
-        """Moments and neighbour products of (luma - local mean) / local deviation, and how much of the image is flat."""
+        """Moments and neighbour products of (luma - local mean) / local deviation, and how much is flat."""
         centred = luma - F.avg_pool2d(_pad(luma, 3), 7, 1)
         deviation = torch.sqrt(F.avg_pool2d(_pad(centred * centred, 3), 7, 1) + (1 / 255)**2)
         z = centred / (deviation + 2 / 255)
