@@ -4,6 +4,7 @@ Every step is a command that you can run yourself; it is printed before it runs.
 """
 import argparse
 import os
+import re
 import subprocess
 import sys
 import time
@@ -34,11 +35,21 @@ def run(*commands):
             # small networks gain nothing from a second thread, and lose much where the machine is shared
             processes.append(subprocess.Popen([sys.executable, *map(str, command)], cwd=ROOT, stdout=stream,
                                               stderr=subprocess.STDOUT, env={**os.environ, 'OMP_NUM_THREADS': '1'}))
+    while sys.stdout.isatty() and any(process.poll() is None for process in processes):
+        print(f'\r{" | ".join(map(_progress, logs)):78}', end='', flush=True)
+        time.sleep(1)
     for process, log in zip(processes, logs):
         if process.wait():
             sys.exit(f'{log.read_text()[-2000:]}\nThis step failed with status {process.returncode}; its whole output '
                      f'is in {log}.')
     return logs[-1].read_text()
+
+
+def _progress(log):
+    """How far the step has come: the last iteration that it logged, or the end of its progress bar."""
+    last = log.read_text().replace('\r', '\n').rstrip().rpartition('\n')[2]
+    found = re.search(r'iter: *([\d,]+)', last)
+    return f'iteration {found[1]}' if found else last[-35:]
 
 
 def main():
