@@ -1,4 +1,5 @@
 """Fixtures shared by the tests: a tiny data set, option dictionaries and how to run the user's own commands."""
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from basicsr_nriqa.data.sample_clips import make_sample_vimeo90k
 from basicsr_nriqa.data.vimeo90k import prepare_vimeo90k
 
 ROOT = Path(__file__).resolve().parents[1]
+# the networks are tiny: more threads only wait for each other, above all on a busy machine
+os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 
 @pytest.fixture(autouse=True)
