@@ -7,9 +7,8 @@ from basicsr.models import lr_scheduler
 from basicsr.utils import registry
 
 from basicsr_nriqa.balancing import BALANCERS
-from basicsr_nriqa.iqa import MetricError, metric_info
+from basicsr_nriqa.iqa import MetricError
 from basicsr_nriqa.iqa.weights import find_weights
-from basicsr_nriqa.losses import IQALoss
 from basicsr_nriqa.options import OptionsError
 from basicsr_nriqa.suggestion import suggest
 
@@ -193,27 +192,27 @@ class _Check:
         losses.update({f'train:iqa_opt:{name}': options for name, options in (train.get('iqa_opt') or {}).items()})
         for where, options in losses.items():
             loss = self.registered(registry.LOSS_REGISTRY, options.get('type'), f'{where}:type')
-            if loss:
-                self.arguments(loss, options, where)
             if hasattr(loss, 'metric_name'):
-                self.metric(loss.metric_name, options, where)
+                self.metric(loss.check, options, where)
+            elif loss:
+                self.arguments(loss, options, where)
         for name, options in ((opt.get('val') or {}).get('metrics') or {}).items():
             where = f'val:metrics:{name}'
             metric = self.registered(registry.METRIC_REGISTRY, options.get('type'), f'{where}:type')
-            if metric:
+            if hasattr(metric, 'check'):
+                self.metric(metric.check, options, where)
+            elif metric:
                 self.arguments(metric, options, where, ('type', 'better', 'img', 'img2'))
             if options.get('better') not in (None, 'higher', 'lower'):
                 self.add(f'{where}:better', f"expected higher or lower, got '{options['better']}'.")
-            if options.get('type') == 'calculate_iqa':
-                self.metric(IQALoss.metric_name, options, where)
 
-    def metric(self, metric_name, options, where):
+    def metric(self, check, options, where):
         try:
-            info = metric_info(metric_name(options))
+            info = check(options)
         except MetricError as error:
             self.add(where, error)
             return
-        if info.weights_file:
+        if info.files:
             self.metrics.append((where, info, options.get('weights')))
 
     def weights(self):

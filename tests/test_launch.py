@@ -182,12 +182,14 @@ def test_in_a_stock_checkout_by_one_file_in_losses(sample, write_options, tmp_pa
 @pytest.mark.slow
 def test_finetune_maniqa_trains(project, sample, train_options, tmp_path):
     """The shipped option file on the sample data with a randomly initialised MANIQA and a small network."""
-    from basicsr_nriqa.iqa.pyiqa_adapter import _build, _no_downloads
+    from pyiqa.archs.maniqa_arch import MANIQA
+
+    from basicsr_nriqa.iqa.network_tools import no_downloads
     torch.manual_seed(3)
     place = tmp_path / 'home/hub/pyiqa/ckpt_koniq10k.pt'
     place.parent.mkdir(parents=True)
-    with _no_downloads():
-        torch.save(_build('maniqa', pretrained=False).state_dict(), place)
+    with no_downloads():
+        torch.save(MANIQA(pretrained=False, scale=0.8).state_dict(), place)
     data = {f'datasets:{phase}:{key}': str(sample / name) for phase, split in (('train', 'train'), ('val', 'test'))
             for key, name in (('dataroot_gt', f'vimeo90k_{split}_GT.lmdb'),
                               ('dataroot_lq', f'vimeo90k_{split}_LRx4.lmdb'))}

@@ -1,39 +1,109 @@
 """The metrics by name: what is known of each, and how each is built."""
+import inspect
+
+import torch
+
+from basicsr_nriqa.iqa.clipiqa import CLIPIQAMetric
+from basicsr_nriqa.iqa.dbcnn import DBCNNMetric
+from basicsr_nriqa.iqa.hyperiqa import HyperIQAMetric
 from basicsr_nriqa.iqa.interface import MetricError, MetricInfo, QualityMetric
-from basicsr_nriqa.iqa.pyiqa_adapter import MANIQAMetric, PyiqaMetric, pyiqa_info, pyiqa_names
+from basicsr_nriqa.iqa.lpips import LPIPSMetric
+from basicsr_nriqa.iqa.maniqa import MANIQAMetric
+from basicsr_nriqa.iqa.mdtvsfa_metric import MDTVSFAMetric
+from basicsr_nriqa.iqa.nima import NIMAMetric
+from basicsr_nriqa.iqa.niqe import NIQEMetric
+from basicsr_nriqa.iqa.paq2piq import PaQ2PiQMetric
+from basicsr_nriqa.iqa.pieapp import PieAPPMetric
+from basicsr_nriqa.iqa.pyiqa_adapter import PyiqaMetric, pyiqa_info, pyiqa_names
 from basicsr_nriqa.iqa.tinyiqa import load_tinyiqa
+from basicsr_nriqa.iqa.weights import WeightsFile, clip_file, pyiqa_file, random_seed, torchvision_file
 from basicsr_nriqa.suggestion import suggest
 
+_PYIQA = 'pyiqa: PolyForm Noncommercial'
+_RN50 = clip_file('RN50.pt', 'afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762')
+_VIT_L14 = clip_file('ViT-L-14.pt', 'b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836')
+_MDTVSFA_HEAD = WeightsFile(
+    'MDTVSFA.pt', 'https://github.com/lidq92/MDTVSFA/raw/master/models/MDTVSFA.pt', 'checkpoints',
+    'd5dd4fdf69ad4ee0e7f15caca1b5346d30e4d24a67fbbfd2e3fe434cbf5458c7')
 
-def _full_reference(name, source, score_range='0-1', lower_better=False, min_size=16):
-    return MetricInfo(name, True, lower_better, score_range, min_size, source)
+
+def _full_reference(name, source, score_range=(0, 1), lower_better=False, min_size=16):
+    return MetricInfo(name, True, lower_better, score_range, min_size, source, license=_PYIQA)
+
+
+def _no_reference(name, source, trained_on, files, weight=-0.005, score_range=(0, 1), min_size=32, **more):
+    return MetricInfo(name, False, False, score_range, min_size, source, trained_on, table1_weight=weight, files=files,
+                      **{'license': f'{_PYIQA}; weights: the authors\'', **more})
+
+
+def _nima(name, file, trained_on, score_range=(0, 10)):
+    return _no_reference(name, 'NIMA, Talebi and Milanfar 2018', trained_on, (pyiqa_file(file),),
+                         score_range=score_range, license='weights trained by pyiqa: PolyForm Noncommercial')
 
 
 def _maniqa(name, file, trained_on):
-    return MetricInfo(
-        name, full_reference=False, lower_better=False, score_range='0-1', min_size=32,
-        source=f'MANIQA, Yang et al. 2022 (NTIRE winner), trained on {trained_on}', table1_weight=-0.005,
-        weights_file=file, weights_license='PolyForm Noncommercial (pyiqa)', options=('num_crops', 'weights'))
+    return _no_reference(name, 'MANIQA, Yang et al. 2022 (NTIRE winner)', trained_on, (pyiqa_file(file),),
+                         training={'num_crops': 1})
 
 
-CATALOGUE = {info.name: info for info in (
-    MetricInfo('tinyiqa', full_reference=False, lower_better=False, score_range='0-1', min_size=32,
-               source='small network shipped with this plugin, for demos and tests only; no published metric'),
-    _maniqa('maniqa', 'ckpt_koniq10k.pt', 'KonIQ-10k'),
-    _maniqa('maniqa-pipal', 'MANIQA_PIPAL-ae6d356b.pth', 'PIPAL'),
-    _maniqa('maniqa-kadid', 'ckpt_kadid10k.pt', 'KADID-10k'),
-    _full_reference('psnr', 'peak signal-to-noise ratio, RGB', '0-60 dB', min_size=1),
-    _full_reference('psnry', 'peak signal-to-noise ratio, luma', '0-60 dB', min_size=1),
-    _full_reference('ssim', 'SSIM, Wang et al. 2004, luma'),
-    _full_reference('ssimc', 'SSIM, Wang et al. 2004, RGB'),
-    _full_reference('ms_ssim', 'MS-SSIM, Wang et al. 2003, luma', min_size=176),
-    _full_reference('cw_ssim', 'CW-SSIM, Sampat et al. 2009, luma', min_size=64),
-    _full_reference('gmsd', 'GMSD, Xue et al. 2014, luma', lower_better=True),
-    _full_reference('vsi', 'VSI, Zhang et al. 2014'),
-    _full_reference('fsim', 'FSIMc, Zhang et al. 2011'),
-    _full_reference('nlpd', 'NLPD, Laparra et al. 2016, luma', lower_better=True, min_size=64),
-    _full_reference('vif', 'VIF, Sheikh and Bovik 2006', min_size=48),
-)}
+def _clipiqa(name, trained_on, files):
+    return _no_reference(name, 'CLIP-IQA, Wang et al. 2023', trained_on, files)
+
+
+def _lpips(name, heads, backbone, trained_on):
+    return MetricInfo(name, True, True, (0, 1), 32, 'LPIPS v0.1, Zhang et al. 2018', trained_on, 'BSD-2-Clause', 0.05,
+                      (pyiqa_file(heads), torchvision_file(backbone)))
+
+
+_ENTRIES = [
+    (LPIPSMetric, _lpips('lpips', 'LPIPS_v0.1_alex-df73285e.pth', 'alexnet-owt-7be5be79.pth', 'BAPPS, AlexNet')),
+    (LPIPSMetric, _lpips('lpips-vgg', 'LPIPS_v0.1_vgg-a78928a0.pth', 'vgg16-397923af.pth', 'BAPPS, VGG-16')),
+    (PieAPPMetric, MetricInfo('pieapp', True, True, (0, 5), 64, 'PieAPP, Prashnani et al. 2018', 'PieAPP', _PYIQA,
+                              0.00005, (pyiqa_file('PieAPPv0.1-0937b014.pth'),))),
+    (DBCNNMetric, _no_reference('dbcnn', 'DBCNN, Zhang et al. 2018', 'KonIQ-10k',
+                                (pyiqa_file('DBCNN_KonIQ10k-2de81c0a.pth'),), license='MIT')),
+    (NIMAMetric, _nima('nima', 'NIMA_InceptionV2_ava-b0c77c00.pth', 'AVA')),
+    (NIMAMetric, _nima('nima-koniq', 'NIMA_koniq-250367ae.pth', 'KonIQ-10k', (0, 1))),
+    (NIMAMetric, _nima('nima-spaq', 'NIMA-spaq-46a7fcb7.pth', 'SPAQ', (0, 1))),
+    (NIMAMetric, _nima('nima-vgg16-ava', 'NIMA_VGG16_ava-dc4e8265.pth', 'AVA')),
+    (PaQ2PiQMetric, _no_reference('paq2piq', 'PaQ-2-PiQ, Ying et al. 2020', 'FLIVE (PaQ-2-PiQ)',
+                                  (pyiqa_file('P2P_RoIPoolModel-fit.10.bs.120-ca69882e.pth'),), -0.00005, (0, 100))),
+    (HyperIQAMetric, _no_reference('hyperiqa', 'HyperIQA, Su et al. 2020', 'KonIQ-10k',
+                                   (pyiqa_file('HyperIQA-resnet50-koniq10k-c96c41b1.pth'),),
+                                   training={'num_crops': 1})),
+    (MDTVSFAMetric, _no_reference('mdtvsfa', 'MDTVSFA, Li et al. 2021', 'KoNViD-1k, CVD2014, LIVE-Qualcomm, LIVE-VQC',
+                                  (_MDTVSFA_HEAD, torchvision_file('resnet50-0676ba61.pth')), min_size=33,
+                                  license='MIT; backbone BSD-3-Clause', clip=True)),
+    (MANIQAMetric, _maniqa('maniqa', 'ckpt_koniq10k.pt', 'KonIQ-10k')),
+    (MANIQAMetric, _maniqa('maniqa-pipal', 'MANIQA_PIPAL-ae6d356b.pth', 'PIPAL')),
+    (MANIQAMetric, _maniqa('maniqa-kadid', 'ckpt_kadid10k.pt', 'KADID-10k')),
+    (CLIPIQAMetric, _clipiqa('clipiqa', 'nothing but CLIP itself', (_RN50,))),
+    (CLIPIQAMetric, _clipiqa('clipiqa+', 'KonIQ-10k', (pyiqa_file('CLIP-IQA+_learned_prompts-603f3273.pth'), _RN50))),
+    (CLIPIQAMetric, _clipiqa('clipiqa+_rn50_512', 'KonIQ-10k, by pyiqa',
+                             (pyiqa_file('CLIPIQA+_RN50_512-89f5d940.pth'), _RN50))),
+    (CLIPIQAMetric, _clipiqa('clipiqa+_vitL14_512', 'KonIQ-10k, by pyiqa',
+                             (pyiqa_file('CLIPIQA+_ViTL14_512-e66488f2.pth'), _VIT_L14))),
+    (None, MetricInfo('tinyiqa', full_reference=False, lower_better=False, score_range=(0, 1), min_size=32,
+                      source='shipped with this plugin, for demos and tests only; no published metric',
+                      trained_on='synthetic distortions of eight photographs', license='Apache-2.0')),
+    (NIQEMetric, MetricInfo('niqe', False, True, (0, 100), 192, 'NIQE, Mittal et al. 2013', 'pristine photographs',
+                            f'{_PYIQA}; parameters from BasicSR')),
+    *((PyiqaMetric, info) for info in (
+        _full_reference('psnr', 'peak signal-to-noise ratio, RGB, dB', (0, 60), min_size=1),
+        _full_reference('psnry', 'peak signal-to-noise ratio, luma, dB', (0, 60), min_size=1),
+        _full_reference('ssim', 'SSIM, Wang et al. 2004, luma'),
+        _full_reference('ssimc', 'SSIM, Wang et al. 2004, RGB'),
+        _full_reference('ms_ssim', 'MS-SSIM, Wang et al. 2003, luma', min_size=176),
+        _full_reference('cw_ssim', 'CW-SSIM, Sampat et al. 2009, luma', min_size=64),
+        _full_reference('gmsd', 'GMSD, Xue et al. 2014, luma', lower_better=True),
+        _full_reference('vsi', 'VSI, Zhang et al. 2014'),
+        _full_reference('fsim', 'FSIMc, Zhang et al. 2011'),
+        _full_reference('nlpd', 'NLPD, Laparra et al. 2016, luma', lower_better=True, min_size=64),
+        _full_reference('vif', 'VIF, Sheikh and Bovik 2006', min_size=48))),
+]
+CATALOGUE = {info.name: info for _, info in _ENTRIES}
+_CLASSES = {info.name: metric_class for metric_class, info in _ENTRIES}
+TABLE_1 = ('lpips', 'pieapp', 'dbcnn', 'nima', 'paq2piq', 'hyperiqa', 'mdtvsfa', 'maniqa', 'clipiqa')
 
 
 def metric_info(name):
@@ -50,12 +120,22 @@ def metric_info(name):
     raise MetricError(f"unknown metric '{name}'{suggest(name, known)}. Known: {', '.join(sorted(known))}.")
 
 
+def metric_options(name):
+    """Names of the options that a metric takes besides its name.
+
+    Raises:
+        MetricError: unknown metric.
+    """
+    metric_class = _CLASSES.get(metric_info(name).name, PyiqaMetric)
+    return [] if metric_class is None else [key for key in inspect.signature(metric_class).parameters if key != 'info']
+
+
 def create_metric(name, **options):
     """Build a metric.
 
     Args:
         name (str): A name of the catalogue or of pyiqa.
-        options: What the metric takes besides (``MetricInfo.options``).
+        options: What the metric takes besides (:func:`metric_options`).
 
     Returns:
         QualityMetric: Frozen, in eval mode, on the CPU.
@@ -64,12 +144,16 @@ def create_metric(name, **options):
         MetricError: unknown name or option, or weights that are not to be had.
     """
     info = metric_info(name)
+    known = metric_options(name)
     for option in options:
-        if option not in info.options:
-            raise MetricError(f"metric '{name}' has no option '{option}'{suggest(option, info.options)}. "
-                              f"It takes: {', '.join(info.options) or 'none'}.")
+        if option not in known:
+            raise MetricError(f"metric '{name}' has no option '{option}'{suggest(option, known)}. "
+                              f"It takes: {', '.join(known) or 'none'}.")
     if name == 'tinyiqa':
         return QualityMetric(info, load_tinyiqa())
-    if name.startswith('maniqa'):
-        return MANIQAMetric(info, **options)
-    return PyiqaMetric(info)
+    metric_class = _CLASSES.get(name, PyiqaMetric)
+    if random_seed() is None:
+        return metric_class(info, **options)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(random_seed())
+        return metric_class(info, **options)

@@ -1,5 +1,5 @@
 """What a quality metric is to the rest of the plugin."""
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -17,79 +17,108 @@ class MetricInfo:
         name (str): The name in options files.
         full_reference (bool): Compares with a reference; else judges the distorted image alone.
         lower_better (bool): Direction.
-        score_range (str): Nominal range, for people.
+        score_range (tuple[float, float] | None): Nominal range; None where pyiqa does not say.
         min_size (int): Smallest side of an image, in pixels.
         source (str): Where the metric was published, or what it is.
+        trained_on (str): The data that this variant's weights come from; empty where nothing was trained.
+        license (str): Terms of code and weights.
         table1_weight (float | None): ``loss_weight`` in Table I of the paper, with its sign.
-        weights_file (str | None): File with trained weights; None where none are needed or they ship with the plugin.
-        weights_license (str | None): What the weights may be used for.
-        options (tuple): Options that the metric takes besides its name.
+        files (tuple[WeightsFile]): Files with trained weights, the metric's own first, then backbones.
+        training (dict): Options that a loss uses unless told otherwise; a measurement uses the metric's own defaults.
+        clip (bool): Scores whole clips (n,t,3,h,w) rather than single frames.
+        fixed_by_pyiqa (bool): No class of ours computes it: built as pyiqa does, with its own loader made safe.
     """
 
     name: str
     full_reference: bool
     lower_better: bool
-    score_range: str
+    score_range: tuple | None
     min_size: int
     source: str
+    trained_on: str = ''
+    license: str = ''
     table1_weight: float | None = None
-    weights_file: str | None = None
-    weights_license: str | None = None
-    options: tuple = ()
+    files: tuple = ()
+    training: dict = field(default_factory=dict, hash=False)
+    clip: bool = False
+    fixed_by_pyiqa: bool = False
+
+    @property
+    def best(self):
+        """The best score of the nominal range; None where the range is not known."""
+        return None if self.score_range is None else self.score_range[0 if self.lower_better else 1]
 
 
 class QualityMetric(nn.Module):
-    """A frozen metric that scores images.
+    """A frozen metric that scores images or clips.
 
-    It always stays in eval mode and its weights never ask for gradients; gradients go to the images. It runs in
-    float32 also under autocast, because several metrics give NaN in half precision.
+    The network of the metric is hidden from torch's module tree: whatever happens to a model that holds the metric,
+    the network stays in eval mode and frozen, and it is in nobody's ``state_dict``, optimiser or DDP bucket. It
+    follows ``.to(device)``. It computes in float32 also under autocast or after ``.half()``, because several metrics
+    give NaN in half precision; ``.double()`` is followed.
 
     Args:
         info (MetricInfo): What it is.
-        network (nn.Module): ``(distorted)`` or ``(distorted, reference)`` -> scores.
+        network (nn.Module): What :meth:`score` uses.
     """
 
     def __init__(self, info, network):
         super().__init__()
         self.info = info
-        self.network = network
-        self.requires_grad_(False)
-        super().train(False)
+        self._hidden = (network.eval().requires_grad_(False),)
+        self._like = torch.empty(0)  # device and dtype of the network
 
-    def train(self, mode=True):
-        """Does nothing: dropout, drifting statistics and random crops would make the score another metric's."""
-        return self
+    @property
+    def network(self):
+        return self._hidden[0]
+
+    def _apply(self, fn, recurse=True):
+        like = fn(self._like)
+        dtype = like.dtype if like.dtype in (torch.float32, torch.float64) else self._like.dtype
+        self._like = self._like.to(like.device, dtype)
+        self.network.to(like.device, dtype)
+        return super()._apply(fn, recurse)
 
     def forward(self, distorted, reference=None):
-        """Score images.
+        """Score images, or clips where ``info.clip``.
 
         Args:
-            distorted (Tensor): (n,3,h,w) RGB, nominally in [0,1].
+            distorted (Tensor): (n,3,h,w), or (n,t,3,h,w) for clip metrics, RGB, nominally in [0,1].
             reference (Tensor | None): The same shape; needed by full-reference metrics, ignored by the others.
 
         Returns:
             Tensor: (n,) raw scores, float32.
 
         Raises:
-            ValueError: wrong shape, too small an image, or no reference where one is needed.
+            ValueError: wrong shape, too small an image, no reference where one is needed, or values that are
+                not finite.
         """
-        if distorted.ndim != 4 or distorted.shape[1] != 3:
-            raise ValueError(f'{self.info.name}: images must be (n,3,h,w), got {tuple(distorted.shape)}.')
-        if min(distorted.shape[-2:]) < self.info.min_size:
-            height, width = distorted.shape[-2:]
-            raise ValueError(f'{self.info.name}: images must be at least {self.info.min_size} px a side, got '
-                             f'{width}x{height}. Use larger crops (gt_size), or another metric.')
-        inputs = [distorted.float()]
+        self._check(distorted, reference)
+        inputs = [distorted.to(self._like.dtype)]
         if self.info.full_reference:
-            if reference is None or reference.shape != distorted.shape:
-                given = 'none' if reference is None else str(tuple(reference.shape))
-                raise ValueError(f'{self.info.name} compares with a reference of shape {tuple(distorted.shape)}; '
-                                 f'got {given}.')
-            inputs.append(reference.detach().float())
+            inputs.append(reference.detach().to(self._like.dtype))
         with torch.autocast(distorted.device.type, enabled=False):
             scores = self.score(*inputs)
         return scores.reshape(distorted.shape[0])
 
+    def _check(self, distorted, reference):
+        name, shape = self.info.name, tuple(distorted.shape)
+        wanted = '(n,t,3,h,w)' if self.info.clip else '(n,3,h,w)'
+        if distorted.ndim != len(wanted[1:-1].split(',')) or shape[-3] != 3:
+            hint = {1: ' Repeat a grey image three times.', 4: ' Leave the alpha channel out.'}
+            raise ValueError(f'{name}: expected {wanted}, RGB, got {shape}.'
+                             f'{hint.get(shape[-3], "") if len(shape) > 2 else ""}')
+        if not distorted.is_floating_point():
+            raise ValueError(f'{name}: images must be floating-point numbers in [0,1], got {distorted.dtype}.')
+        if min(shape[-2:]) < self.info.min_size:
+            raise ValueError(f'{name}: images must be at least {self.info.min_size} px a side, got '
+                             f'{shape[-1]}x{shape[-2]}. Use larger crops (gt_size), or another metric.')
+        if self.info.full_reference and (reference is None or reference.shape != distorted.shape):
+            given = 'none' if reference is None else str(tuple(reference.shape))
+            raise ValueError(f'{name} compares with a reference (GT) of shape {shape}; got {given}.')
+        if not distorted.isfinite().all():
+            raise ValueError(f'{name}: the images hold NaN or infinity: the network that made them has diverged.')
+
     def score(self, distorted, reference=None):
-        """The metric itself on checked float32 input; subclasses override this."""
+        """The metric itself on checked input; subclasses override this."""
         return self.network(distorted) if reference is None else self.network(distorted, reference)

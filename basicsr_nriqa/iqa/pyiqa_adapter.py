@@ -1,14 +1,19 @@
-"""pyiqa's metrics behind our interface.
+"""pyiqa's metrics behind our interface, those that no module of ours computes.
 
 pyiqa's own front (``create_metric``) detaches scores or forces gradients, checks ranges by assertion and fixes its
 device; so its networks are built directly. They are imported only when one is asked for: pyiqa takes seconds to load.
 """
+import sys
 from contextlib import contextmanager
+from pathlib import PurePosixPath
+from unittest.mock import patch
+from urllib.parse import urlparse
 
 import torch
 
 from basicsr_nriqa.iqa.interface import MetricError, MetricInfo, QualityMetric
-from basicsr_nriqa.iqa.weights import find_weights, load_weights
+from basicsr_nriqa.iqa.network_tools import adopt_tensors
+from basicsr_nriqa.iqa.weights import WeightsFile, fetch, locate, published_digits, weights_path
 
 
 def pyiqa_names():
@@ -22,92 +27,83 @@ def pyiqa_info(name):
     from pyiqa.default_model_configs import DEFAULT_CONFIGS
     config = DEFAULT_CONFIGS[name]
     return MetricInfo(name=name, full_reference=config['metric_mode'] == 'FR',
-                      lower_better=config.get('lower_better', False), score_range=config.get('score_range', 'unknown'),
-                      min_size=1, source='pyiqa', weights_license='see pyiqa')
+                      lower_better=config.get('lower_better', False), score_range=_range(config.get('score_range')),
+                      min_size=1, source=f"pyiqa's {config['metric_opts']['type']}", license='PolyForm Noncommercial',
+                      fixed_by_pyiqa=True)
+
+
+def _range(text):
+    try:
+        low, high = (float(part.strip(' ~')) for part in text.split(','))
+    except (AttributeError, ValueError):
+        return None
+    return low, high
 
 
 class PyiqaMetric(QualityMetric):
     """Any metric of pyiqa, with pyiqa's default settings.
+
+    Where pyiqa's gradient is not finite, as of FSIM on a flat image, no gradient is given. Where its score is not, as
+    of VIF on two equal halves, it is the best of the nominal range for identical images and the worst for others. VSI
+    sees values outside of [0,1] clipped, and passes the gradient straight through.
+
+    Args:
+        info (MetricInfo): Which.
 
     Raises:
         MetricError: pyiqa could not build it, which usually means that weights could not be downloaded.
     """
 
     def __init__(self, info):
+        from pyiqa.archs import build_network
+        from pyiqa.default_model_configs import DEFAULT_CONFIGS
         try:
-            network = _build(info.name)
+            with _safe_loading():
+                network = build_network(dict(DEFAULT_CONFIGS[info.name]['metric_opts']))
         except Exception as error:
             raise MetricError(f"metric '{info.name}': pyiqa could not build it: {type(error).__name__}: {error}\n"
                               'If it is about a download, run it once on a machine with network and copy '
                               '$TORCH_HOME/hub (default ~/.cache/torch/hub) from there.') from error
-        super().__init__(info, network)
+        super().__init__(info, adopt_tensors(network))
 
     def score(self, distorted, reference=None):
-        scores = super().score(distorted, reference)
-        return scores[0] if isinstance(scores, tuple) else scores
-
-
-class MANIQAMetric(QualityMetric):
-    """MANIQA (Yang et al., CVPR Workshops 2022): a vision transformer on crops of 224 x 224 px.
-
-    Args:
-        info (MetricInfo): One of the three variants.
-        num_crops (int | None): None scores pyiqa's 20 uniform crops, for measuring. A number scores so many crops,
-            drawn from torch's generator anew at each call, for training: one crop costs a twentieth, and on average
-            over the steps every pixel is reached.
-        weights (str | None): A file with the trained weights; default: pyiqa's place.
-
-    Images with a side of 224 px or less are enlarged, as pyiqa does; then there is only one crop to take.
-    """
-
-    window = 224
-
-    def __init__(self, info, num_crops=None, weights=None):
-        if num_crops is not None and num_crops < 1:
-            raise MetricError(f"metric '{info.name}': num_crops must be at least 1, got {num_crops}.")
-        path = find_weights(info, weights)
-        with _no_downloads():
-            network = _build(info.name, pretrained=False)
-        load_weights(network, path)
-        super().__init__(info, network)
-        self.num_crops = num_crops
-
-    def score(self, distorted, reference=None):
-        self.network.save_output.clear()  # an interrupted call would have left its features for this one
-        height, width = distorted.shape[-2:]
-        if min(height, width) <= self.window:
-            self.network.test_sample = 1  # more would be the same crop again
-            return self.network(distorted)
-        if self.num_crops is None:
-            self.network.test_sample = 20
-            return self.network(distorted)
-        self.network.test_sample = 1
-        return torch.stack([self.network(self._crop(distorted)) for _ in range(self.num_crops)]).mean(0)
-
-    def _crop(self, images):
-        # pyiqa enlarges what is not larger than its window, so one more pixel is taken; it leaves the last one out
-        side = self.window + 1
-        top, left = (int(torch.randint(size - side + 1, ())) for size in images.shape[-2:])
-        return images[..., top:top + side, left:left + side]
-
-
-def _build(name, **options):
-    from pyiqa.archs import build_network
-    from pyiqa.default_model_configs import DEFAULT_CONFIGS
-    return build_network({**DEFAULT_CONFIGS[name]['metric_opts'], **options})
+        seen = distorted
+        if distorted.requires_grad:
+            seen = distorted.view_as(distorted)
+            seen.register_hook(lambda gradient: gradient.nan_to_num(0, 0, 0))
+        if self.info.name == 'vsi':
+            seen, reference = seen + (seen.clamp(0, 1) - seen).detach(), reference.clamp(0, 1)
+        scores = super().score(seen, reference)
+        scores = (scores[0] if isinstance(scores, tuple) else scores).reshape(len(distorted))
+        if reference is None or self.info.score_range is None:
+            return scores
+        best, worst = sorted(self.info.score_range, reverse=not self.info.lower_better)
+        equal = (distorted == reference).flatten(1).all(1)
+        return torch.where(scores.isfinite(), scores, torch.where(equal, best, worst).to(scores))
 
 
 @contextmanager
-def _no_downloads():
-    """MANIQA asks timm for an ImageNet backbone even if its own weights, which hold all of it, are loaded next."""
-    import timm
-    create_model = timm.create_model
+def _safe_loading():
+    """While pyiqa builds: its files are found like ours, their hashes checked, and only tensors are loaded."""
+    load = torch.load
 
-    def without_weights(name, pretrained=False, **options):
-        return create_model(name, pretrained=False, **options)
+    def load_tensors(*args, **options):
+        return load(*args, **{**options, 'weights_only': True})
 
-    timm.create_model = without_weights
-    try:
-        yield
-    finally:
-        timm.create_model = create_model
+    def find(url, *_, **__):
+        name = PurePosixPath(urlparse(url).path).name
+        file = WeightsFile(name, url, 'pyiqa', published_digits(name))
+        return str(locate(file) or fetch(file, weights_path(file).parent))
+
+    import pyiqa.archs  # noqa: F401  all of its modules, so that none takes its own loader later
+    loaders = [module for name, module in sys.modules.items()
+               if name.startswith('pyiqa.') and hasattr(module, 'load_file_from_url')]
+    with patch.object(torch, 'load', load_tensors):
+        originals = [(module, module.load_file_from_url) for module in loaders]
+        try:
+            for module in loaders:
+                module.load_file_from_url = find
+            yield
+        finally:
+            for module, original in originals:
+                module.load_file_from_url = original

@@ -1,79 +1,241 @@
-"""Trained weights of metrics: where they are looked for, and how they come there."""
+"""Trained weights of metrics: where they are looked for, how they come there, and how they are loaded safely."""
 import hashlib
 import os
 import re
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
 
 from basicsr_nriqa.iqa.interface import MetricError
 
+FOLDER_VARIABLE = 'BASICSR_NRIQA_WEIGHTS'
+SUMS = 'SHA256SUMS'
+_PYIQA_REPOSITORY = 'chaofengc/IQA-PyTorch-Weights'
+_random_seed = None
 
-def weights_path(info):
-    """Where the weights of a metric belong: pyiqa's own folder in torch's hub directory (``$TORCH_HOME/hub``)."""
-    return Path(torch.hub.get_dir()) / 'pyiqa' / info.weights_file
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A published file.
+
+    Attributes:
+        name (str): File name.
+        url (str): Where it is published.
+        home (str): The folder below torch's hub directory into which it is downloaded: ``pyiqa``, ``checkpoints``
+            (torchvision's) or ``clip``.
+        sha256 (str): The digest, or the digits of its beginning that are published; empty where none are.
+    """
+
+    name: str
+    url: str
+    home: str
+    sha256: str = ''
 
 
-def find_weights(info, path=None, download=True):
-    """Find the weights of a metric, or fetch them from where pyiqa publishes them.
+def pyiqa_file(name):
+    """A file of pyiqa's repository, whose names often end in the start of their sha256."""
+    url = f'https://huggingface.co/{_PYIQA_REPOSITORY}/resolve/main/{name}'
+    return WeightsFile(name, url, 'pyiqa', published_digits(name))
 
-    Args:
-        info (MetricInfo): A metric with a ``weights_file``.
-        path (str | None): A file to use instead.
-        download (bool): Fetch the file if it is not there.
+
+def torchvision_file(name):
+    """A backbone as torchvision publishes it."""
+    return WeightsFile(name, f'https://download.pytorch.org/models/{name}', 'checkpoints', published_digits(name))
+
+
+def clip_file(name, sha256):
+    """A model of OpenAI's CLIP."""
+    return WeightsFile(name, f'https://openaipublic.azureedge.net/clip/models/{sha256}/{name}', 'clip', sha256)
+
+
+def published_digits(name):
+    """The start of a sha256 that a published file name ends in, or nothing."""
+    found = re.search(r'-([0-9a-f]{8,})\.', name)
+    return found[1] if found else ''
+
+
+def weights_path(file):
+    """Where a file belongs: the place from which pyiqa, torchvision and CLIP themselves would load it."""
+    return Path(torch.hub.get_dir()) / file.home / file.name
+
+
+def locate(file, weights=None):
+    """Find a file without any download.
+
+    Looked for in: ``weights`` (a folder, or the folder of a file), the folder named by the environment variable
+    ``BASICSR_NRIQA_WEIGHTS``, torch's hub folders of pyiqa, torchvision and CLIP, the Hugging Face cache, CLIP's own.
 
     Returns:
-        Path: An existing file.
+        Path | None: The first that exists, its digest checked where one is known.
 
     Raises:
-        MetricError: there is no file and none could be fetched; says where to put which file.
+        MetricError: a file is there but its sha256 is another.
     """
-    if path is not None:
-        if not Path(path).expanduser().is_file():
-            raise MetricError(f"metric '{info.name}': weights: {path}: no such file.")
-        return Path(path).expanduser()
-    place = weights_path(info)
-    if place.is_file():
-        return place
-    from pyiqa.archs.arch_util import get_url_from_name
-    url = get_url_from_name(info.weights_file)
-    reason = 'not fetched yet'
-    if download:
-        try:
-            return _download(url, place)
-        except (OSError, RuntimeError) as error:
-            reason = f'fetching them failed: {getattr(error, "reason", error)}'
-    raise MetricError(
-        f"metric '{info.name}' needs its trained weights and they are not here ({reason}).\n"
-        f'Put the file {info.weights_file} (from {url})\n'
-        f'at {place}\nor name a file with the option `weights` of the loss or metric.')
+    hub = Path(torch.hub.get_dir())
+    folders = [hub / home for home in (file.home, 'pyiqa', 'checkpoints', 'clip')]
+    folders.append(Path('~/.cache/clip').expanduser())
+    if os.environ.get(FOLDER_VARIABLE):
+        folders.insert(0, Path(os.environ[FOLDER_VARIABLE]).expanduser())
+    if weights is not None:
+        given = Path(weights).expanduser()
+        folders.insert(0, given if given.is_dir() else given.parent)
+    for folder in folders:
+        if (folder / file.name).is_file():
+            return verified(folder / file.name, file.sha256)
+    return _in_hugging_face_cache(file)
 
 
-def _download(url, place):
+def _in_hugging_face_cache(file):
+    if file.home != 'pyiqa':
+        return None
+    from huggingface_hub import try_to_load_from_cache
+    found = try_to_load_from_cache(_PYIQA_REPOSITORY, file.name)
+    return verified(Path(found), file.sha256) if isinstance(found, str) else None
+
+
+def verified(path, digits):
+    digits = digits or recorded_sums(path.parent).get(path.name, '')
+    if digits:
+        status = path.stat()
+        digest = _sha256(path, status.st_size, status.st_mtime_ns)
+        if not digest.startswith(digits):
+            raise MetricError(f'{path}: its sha256 starts with {digest[:len(digits)][:16]}, expected {digits[:16]}: '
+                              'the file is damaged or another. Remove it, or replace it by the published one.')
+    return path
+
+
+@cache
+def _sha256(path, size, changed):
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest() if hasattr(hashlib, 'file_digest') else \
+            hashlib.sha256(file.read()).hexdigest()
+
+
+def recorded_sums(folder):
+    """The digests in a folder's ``SHA256SUMS``.
+
+    Returns:
+        dict[str, str]: File name -> sha256; empty where there is no such file.
+    """
+    sums = Path(folder, SUMS)
+    lines = sums.read_text().splitlines() if sums.is_file() else []
+    return {name.strip(): digest for digest, name in (line.split(maxsplit=1) for line in lines if line.strip())}
+
+
+def find_weights(info, weights=None, download=True):
+    """Find all files that a metric needs, and fetch those that are missing.
+
+    Args:
+        info (MetricInfo): The metric.
+        weights (str | None): The metric's own file, whatever its name, or a folder with all files.
+        download (bool): Fetch what is missing.
+
+    Returns:
+        list[Path]: One for each of ``info.files``.
+
+    Raises:
+        MetricError: files are missing and could not be fetched; lists every one with its source and its place.
+    """
+    if weights is not None and not Path(weights).expanduser().exists():
+        raise MetricError(f"metric '{info.name}': weights: {weights}: no such file or folder.")
+    own = weights is not None and Path(weights).expanduser().is_file()
+    found, missing, reasons = [], [], []
+    for index, file in enumerate(info.files):
+        path = Path(weights).expanduser() if own and index == 0 else locate(file, weights)
+        if path is None and download:
+            try:
+                path = fetch(file, weights_path(file).parent)
+            except (OSError, RuntimeError) as error:
+                reasons.append(str(getattr(error, 'reason', error)))
+        if path is None:
+            missing.append(file)
+        found.append(path)
+    if missing:
+        reason = f'fetching failed: {reasons[0]}' if reasons else 'not fetched yet'
+        listed = '\n'.join(f'  {file.name}  from {file.url}\n    to {weights_path(file)}' for file in missing)
+        raise MetricError(
+            f"metric '{info.name}' needs its trained weights and they are not here ({reason}).\nPut\n{listed}\n"
+            f'or, on a machine with network, run `python scripts/download_weights.py {info.name} -o FOLDER`, copy '
+            f'FOLDER here and set {FOLDER_VARIABLE}=FOLDER.')
+    return found
+
+
+def fetch(file, folder):
+    """Download a file into a folder, where it appears only when it is whole and its digest right.
+
+    Returns:
+        Path: The file.
+
+    Raises:
+        OSError, RuntimeError: the download failed.
+        MetricError: what came has another sha256; nothing is kept.
+    """
+    place = Path(folder, file.name)
     place.parent.mkdir(parents=True, exist_ok=True)
     partial = place.with_name(f'{place.name}.{os.getpid()}.partial')
     try:
-        torch.hub.download_url_to_file(url, str(partial))
-        wanted = re.search(r'-([0-9a-f]{8,})\.', place.name)  # published names may end in the start of the sha256
-        if wanted:
-            digest = hashlib.sha256(partial.read_bytes()).hexdigest()
-            if not digest.startswith(wanted[1]):
-                raise MetricError(f'{url}: sha256 {digest[:8]}... is not {wanted[1]}...: the file was not kept.')
+        torch.hub.download_url_to_file(file.url, str(partial))
+        verified(partial, file.sha256)
         partial.replace(place)
     finally:
         partial.unlink(missing_ok=True)
     return place
 
 
-def load_weights(network, path):
-    """Load a metric's file strictly; ``params`` key and ``module.`` prefixes as published.
+def load_file(path):
+    """Read a file of weights, bare or with a ``params`` key, ``module.`` prefixes or not.
+
+    Returns:
+        dict[str, Tensor] | Tensor: The contents, on the CPU.
 
     Raises:
-        MetricError: the file is damaged, holds more than tensors, or belongs to another network.
+        MetricError: the file is damaged or holds more than tensors.
     """
     try:
-        state = torch.load(path, map_location='cpu', weights_only=True)
-        state = state.get('params', state)
-        network.load_state_dict({key.removeprefix('module.'): value for key, value in state.items()}, strict=True)
+        content = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:
+        raise MetricError(f'{path}: cannot be read as plain weights: {error}') from None
+    if not isinstance(content, dict):
+        return content
+    content = content.get('params', content)
+    return {key.removeprefix('module.'): value for key, value in content.items()}
+
+
+def load_weights(network, state, path, ignore=()):
+    """Load a state into a network strictly.
+
+    Args:
+        network (nn.Module): The network.
+        state (dict[str, Tensor]): Its weights.
+        path (Path): Where they come from, for the message.
+        ignore (tuple[str]): Beginnings of keys that are not used.
+
+    Raises:
+        MetricError: the weights belong to another network.
+    """
+    try:
+        network.load_state_dict({key: value for key, value in state.items() if not key.startswith(ignore or ('\0',))})
+    except (RuntimeError, AttributeError) as error:
         raise MetricError(f'{path}: cannot be used as weights of {type(network).__name__}: {error}') from None
+
+
+@contextmanager
+def random_weights(seed=0):
+    """Inside, metrics are built with random weights: for tests and benchmarks where no trained ones can be had.
+
+    The scores mean nothing. The same seed gives the same weights.
+    """
+    global _random_seed
+    before, _random_seed = _random_seed, seed
+    try:
+        yield
+    finally:
+        _random_seed = before
+
+
+def random_seed():
+    """The seed of :func:`random_weights`, None outside of it."""
+    return _random_seed

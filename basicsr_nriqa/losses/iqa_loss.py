@@ -1,12 +1,11 @@
 """Quality metrics as training losses (Kashkarov et al., "Can No-Reference Quality-Assessment Methods Serve as
 Perceptual Losses for Super-Resolution?", Sec. II and Table I)."""
-from types import MappingProxyType
-
 import torch
 from basicsr.utils.registry import LOSS_REGISTRY
 from torch import nn
 
-from basicsr_nriqa.iqa import CATALOGUE, MetricError, create_metric
+from basicsr_nriqa.iqa import MetricError, create_metric, metric_info, metric_options
+from basicsr_nriqa.suggestion import suggest
 
 
 @LOSS_REGISTRY.register()
@@ -15,35 +14,68 @@ class IQALoss(nn.Module):
 
     The score is not turned round: as in Table I of the paper, a metric of which more is better takes a negative
     weight, one of which less is better a positive one. The wrong sign would train for worse images and is refused.
-    The metric is frozen and in eval mode whatever happens to the loss, and runs in float32 also under autocast.
+    The metric is frozen and in eval mode whatever happens to the loss, in no state_dict and no optimiser, and runs in
+    float32 also under autocast.
 
     Args:
         metric (str): A metric of the catalogue (``tinyiqa``, ``maniqa``, ``ssim``, ...) or any of pyiqa.
         loss_weight (float | None): Default: the metric's weight in Table I, where it has one.
         allow_worsening (bool): Accept a sign that trains for worse images. Default: False.
         frames (str | int): Frames of a clip that are scored: ``all``, or so many drawn anew at each call with torch's
-            generator. Default: all.
-        options: Options of the metric, such as ``num_crops`` of MANIQA.
+            generator; clip metrics take that many consecutive ones. Default: all.
+        chunk (int | None): Frames that go through the metric at once. Each chunk's gradient is computed at once and
+            its graph freed, so memory is that of one chunk, at no cost in time beyond smaller batches. (A clip metric
+            recomputes each chunk in the backward pass.) No second derivatives. Default: all at once.
+        options: Options of the metric, such as ``num_crops`` of MANIQA. What is not given is as the catalogue has it
+            for training (``MetricInfo.training``): MANIQA and HyperIQA score one random crop of a frame and step.
 
     Raises:
         MetricError: the metric is unknown, its weights are missing, the sign is wrong, or it has no usable gradient.
     """
 
-    def __init__(self, metric, loss_weight=None, allow_worsening=False, frames='all', **options):
+    OPTIONS = frozenset({'metric', 'loss_weight', 'allow_worsening', 'frames', 'chunk'})
+
+    def __init__(self, metric, loss_weight=None, allow_worsening=False, frames='all', chunk=None, **options):
         super().__init__()
-        self.metric = create_metric(metric, **options)
-        info = self.metric.info
+        info = metric_info(metric)
         self.loss_weight = _checked_weight(info, loss_weight, allow_worsening)
-        if frames != 'all' and not (isinstance(frames, int) and frames > 0):
+        if frames != 'all' and not _is_positive(frames):
             raise MetricError(f"IQALoss: frames must be 'all' or a positive number, got {frames!r}.")
-        self.frames = frames
-        if info.name not in CATALOGUE:
+        if chunk is not None and not _is_positive(chunk):
+            raise MetricError(f'IQALoss: chunk must be a positive number of frames, got {chunk!r}.')
+        self.frames, self.chunk = frames, chunk
+        if info.clip and chunk is not None:
+            options['chunk'] = chunk
+        self.metric = create_metric(metric, **{**info.training, **options})
+        if info.fixed_by_pyiqa:
             _check_gradient(self.metric)
 
-    @staticmethod
-    def metric_name(options):
-        """The metric that these options of the loss ask for; for checks before anything is built."""
+    @classmethod
+    def metric_name(cls, options):
+        """The metric that these options of the loss ask for."""
         return options.get('metric')
+
+    @classmethod
+    def check(cls, options):
+        """Check the options of a loss before anything is built.
+
+        Args:
+            options (dict): As in an option file, with or without ``type``.
+
+        Returns:
+            MetricInfo: Of the metric that they ask for.
+
+        Raises:
+            MetricError: unknown metric or option, or a weight that is missing or has the wrong sign.
+        """
+        info = metric_info(cls.metric_name(options))
+        known = {*cls.OPTIONS, *metric_options(info.name)}
+        for option in options:
+            if option not in known and option != 'type':
+                raise MetricError(f"{cls.__name__} with metric '{info.name}' has no option '{option}'"
+                                  f"{suggest(option, known)}. It takes: {', '.join(sorted(known))}.")
+        _checked_weight(info, options.get('loss_weight'), options.get('allow_worsening', False))
+        return info
 
     def forward(self, output, target=None):
         """Compute the loss.
@@ -54,24 +86,77 @@ class IQALoss(nn.Module):
 
         Returns:
             Tensor: Scalar, ``loss_weight`` * mean score.
+
+        Raises:
+            ValueError: wrong shape, too small frames, no target for a full-reference metric, NaN in the output.
         """
         if output.ndim not in (4, 5):
             raise ValueError(f'IQALoss takes (n,3,h,w) or (n,t,3,h,w), got {tuple(output.shape)}.')
-        if output.ndim == 5:
-            chosen = self._choose(output.shape[1], output.device)
-            output = output[:, chosen].flatten(0, 1)
-            target = target if target is None else target[:, chosen].flatten(0, 1)
-        return self.loss_weight * self.metric(output, target).mean()
+        target = target if self.metric.info.full_reference else None
+        clips = [image if image is None or output.ndim == 5 else image.unsqueeze(1) for image in (output, target)]
+        chosen = self._choose(clips[0].shape[1], output.device)
+        output, target = (clip if clip is None or chosen is None else clip[:, chosen] for clip in clips)
+        if self.metric.info.clip:
+            return self.loss_weight * self.metric(output).mean()
+        output, target = output.flatten(0, 1), target if target is None else target.flatten(0, 1)
+        if self.chunk is None or self.chunk >= len(output):
+            return self.loss_weight * self.metric(output, target).mean()
+        return self.loss_weight * _MeanOfChunks.apply(output, target, self.metric, self.chunk)
+
+    def deficit(self, value):
+        """How far a value of this loss is from the best it can be, which is never negative; for balancers.
+
+        Args:
+            value (Tensor): What the loss returned.
+
+        Returns:
+            Tensor: ``value`` less ``loss_weight`` times the best score of the metric's nominal range.
+        """
+        best = self.metric.info.best
+        return value if best is None else value - self.loss_weight * best
 
     def _choose(self, count, device):
         if self.frames == 'all' or self.frames >= count:
-            return slice(None)
+            return None
+        if self.metric.info.clip:
+            start = int(torch.randint(count - self.frames + 1, ()))
+            return slice(start, start + self.frames)
         return torch.randperm(count)[:self.frames].sort().values.to(device)
+
+
+def _is_positive(number):
+    return isinstance(number, int) and not isinstance(number, bool) and number > 0
+
+
+class _MeanOfChunks(torch.autograd.Function):
+    """The mean score of frames, whose gradient is computed chunk by chunk in the forward pass already."""
+
+    @staticmethod
+    def forward(ctx, output, target, metric, chunk):
+        wanted, total, gradients = ctx.needs_input_grad[0], 0, []
+        targets = [None] * len(output) if target is None else target.split(chunk)
+        for part, reference in zip(output.split(chunk), targets):
+            with torch.set_grad_enabled(wanted):
+                part = part.detach().requires_grad_(wanted)
+                score = metric(part, reference).sum()
+            if wanted:
+                gradients.append(torch.autograd.grad(score, part)[0] / len(output))
+            total = total + score.detach() / len(output)
+        if wanted:
+            ctx.save_for_backward(torch.cat(gradients))
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        return gradient * ctx.saved_tensors[0], None, None, None
 
 
 def _checked_weight(info, weight, allow_worsening):
     if weight is None:
         weight = info.table1_weight
+    if not isinstance(weight, (int, float, type(None))) or isinstance(weight, bool):
+        raise MetricError(f"IQALoss: loss_weight must be a number, got {weight!r}.")
     if weight is None:
         raise MetricError(f"IQALoss: metric '{info.name}' has no weight in Table I of the paper; give `loss_weight`.")
     worsens = weight < 0 if info.lower_better else weight > 0
@@ -101,31 +186,6 @@ def _check_gradient(metric):
 def _unusable(metric, reason):
     return MetricError(f"IQALoss: metric '{metric.info.name}' cannot be a loss: {reason}. "
                        'It can still be measured with calculate_iqa.')
-
-
-@LOSS_REGISTRY.register()
-class MANIQALoss(IQALoss):
-    """MANIQA with Table I's weight, -0.005, on one random crop of each frame and step.
-
-    Args:
-        variant (str): ``koniq`` (default), ``pipal`` or ``kadid``: the data the metric was trained on.
-        num_crops (int | None): Random 224 x 224 crops of each frame; None: pyiqa's 20 uniform ones. Default: 1.
-        loss_weight, allow_worsening, frames, weights: As in :class:`IQALoss`.
-    """
-
-    VARIANTS = MappingProxyType({'koniq': 'maniqa', 'pipal': 'maniqa-pipal', 'kadid': 'maniqa-kadid'})
-
-    def __init__(self, loss_weight=-0.005, variant='koniq', num_crops=1, weights=None, frames='all',
-                 allow_worsening=False):
-        super().__init__(self.metric_name({'variant': variant}), loss_weight, allow_worsening, frames,
-                         num_crops=num_crops, weights=weights)
-
-    @classmethod
-    def metric_name(cls, options):
-        variant = options.get('variant', 'koniq')
-        if variant not in cls.VARIANTS:
-            raise MetricError(f"MANIQALoss: variant must be one of {', '.join(cls.VARIANTS)}, got '{variant}'.")
-        return cls.VARIANTS[variant]
 
 
 @LOSS_REGISTRY.register()

@@ -5,7 +5,8 @@ import torch
 from basicsr.utils.img_util import img2tensor
 from basicsr.utils.registry import METRIC_REGISTRY
 
-from basicsr_nriqa.iqa import create_metric
+from basicsr_nriqa.iqa import MetricError, create_metric, metric_info, metric_options
+from basicsr_nriqa.suggestion import suggest
 
 _built = {}  # (process, device, name, options) -> metric: validation asks for the same ones again and again
 
@@ -31,15 +32,19 @@ def score_frames(frames, reference, metric, crop_border=0, batch=1, **options):
         options: Of the metric.
 
     Returns:
-        Tensor: (t,) raw scores on the CPU.
+        Tensor: (t,) raw scores on the CPU; (1,), that of the clip, for clip metrics.
     """
     network = cached_metric(metric, frames.device, **options)
+    if frames.ndim != 4 or frames.shape[1] != 3:
+        raise ValueError(f'{metric}: frames must be (t,3,h,w), got {tuple(frames.shape)}.')
     if crop_border:
         inside = slice(crop_border, -crop_border)
         frames = frames[..., inside, inside]
         reference = reference if reference is None else reference[..., inside, inside]
     if not network.info.full_reference:
         reference = None
+    if network.info.clip:
+        return network(frames.unsqueeze(0)).cpu()
     return torch.cat([
         network(frames[i:i + batch], None if reference is None else reference[i:i + batch]).cpu()
         for i in range(0, len(frames), batch)])
@@ -64,7 +69,26 @@ def calculate_iqa(img, img2=None, metric=None, crop_border=0, better=None, devic
 
     Raises:
         MetricError: unknown metric or option, or missing weights.
+        ValueError: a grey image or one with alpha, too small an image, no reference where one is needed.
     """
+    for image in (img, img2):
+        if image is not None and (image.ndim != 3 or image.shape[2] != 3):
+            raise ValueError(f'{metric}: expected (h,w,3), BGR, got {image.shape}. Repeat a grey image three times, '
+                             'leave an alpha channel out.')
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
     images = [image if image is None else img2tensor(image).unsqueeze(0).to(device) / 255 for image in (img, img2)]
     return score_frames(*images, metric, crop_border, **options).item()
+
+
+def _check(options):
+    """Check the options of a metric before anything is built, as ``IQALoss.check`` does for losses."""
+    info = metric_info(options.get('metric'))
+    known = {'type', 'metric', 'crop_border', 'better', 'device', 'batch', *metric_options(info.name)}
+    for option in options:
+        if option not in known:
+            raise MetricError(f"metric '{info.name}' has no option '{option}'{suggest(option, known)}. "
+                              f"It takes: {', '.join(sorted(known))}.")
+    return info
+
+
+calculate_iqa.check = _check

@@ -51,7 +51,8 @@ def test_descending_raises_the_score():
 
 def test_stays_frozen_and_in_eval_mode():
     loss = copy.deepcopy(_loss()).to(torch.float32).train()
-    assert not any(module.training for module in loss.metric.modules())
+    assert not any(module.training for module in loss.metric.network.modules())
+    assert not loss.state_dict() and not list(loss.parameters())
     loss.requires_grad_(True)
     image = torch.rand(1, 3, 32, 32, requires_grad=True)
     loss(image).backward()

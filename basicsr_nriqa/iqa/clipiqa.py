@@ -1,0 +1,123 @@
+"""CLIP-IQA (Wang, Chan and Loy, "Exploring CLIP for Assessing the Look and Feel of Images", AAAI 2023)."""
+import zipfile
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from basicsr_nriqa.iqa.interface import MetricError, QualityMetric
+from basicsr_nriqa.iqa.network_tools import Normalize, adopt_tensors, fuse_batch_norms, recompute
+from basicsr_nriqa.iqa.weights import find_weights, load_file, load_weights, random_seed
+
+# arguments of pyiqa's CLIP, whose towers can do without position embeddings
+CLIP_ARGUMENTS = {'RN50': (1024, 224, (3, 4, 6, 3), 64, None, 77, 49408, 512, 8, 12),
+         'ViT-L/14': (768, 224, 24, 1024, 14, 77, 49408, 768, 12, 12)}
+_NOT_WEIGHTS = ('input_resolution', 'context_length', 'vocab_size')
+PROMPTS = ('Good image', 'bad image', 'Sharp image', 'blurry image', 'sharp edges', 'blurry edges',
+           'High resolution image', 'low resolution image', 'Noise-free image', 'noisy image')
+
+
+def load_clip(path, digits):
+    """Read CLIP's weights from OpenAI's TorchScript archive or from a plain file of tensors.
+
+    A TorchScript archive holds code, so only the published one, known by its sha256, is opened.
+
+    Raises:
+        MetricError: the file is neither.
+    """
+    scripted = zipfile.is_zipfile(path) and any(name.endswith('constants.pkl') for name in
+                                                zipfile.ZipFile(path).namelist())
+    if not scripted:
+        return load_file(path)
+    from basicsr_nriqa.iqa.weights import verified
+    return torch.jit.load(str(verified(path, digits)), map_location='cpu').state_dict()
+
+
+class _FirstToken(nn.Module):
+    """CLIP's attention pooling for the one token that is used; CLIP itself computes all and keeps the first."""
+
+    def __init__(self, pool):
+        super().__init__()
+        self.pool = pool
+
+    def forward(self, features, return_token=False, pos_embedding=False):
+        pool = self.pool
+        tokens = features.flatten(2).permute(2, 0, 1)
+        tokens = torch.cat([tokens.mean(0, keepdim=True), tokens])
+        if pos_embedding:
+            table = F.interpolate(pool.positional_embedding[None, None], (len(tokens), tokens.shape[2]), mode='bicubic')
+            tokens = tokens + table[0, 0, :, None]
+        return F.multi_head_attention_forward(
+            tokens[:1], tokens, tokens, tokens.shape[2], pool.num_heads, None,
+            torch.cat([pool.q_proj.bias, pool.k_proj.bias, pool.v_proj.bias]), None, None, False, 0.,
+            pool.c_proj.weight, pool.c_proj.bias, training=False, need_weights=False, use_separate_proj_weight=True,
+            q_proj_weight=pool.q_proj.weight, k_proj_weight=pool.k_proj.weight, v_proj_weight=pool.v_proj.weight)[0][0]
+
+
+class CLIPIQA(nn.Module):
+    """The image tower of CLIP and the features of the prompts, computed once.
+
+    Args:
+        clip (nn.Module): CLIP with its weights.
+        prompts (Tensor): (2p,d) text features: good and bad prompt by turns.
+        pos_embedding (bool): Add (resized) position embeddings.
+    """
+
+    def __init__(self, clip, prompts, pos_embedding):
+        super().__init__()
+        self.normalize = Normalize((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+        self.visual = fuse_batch_norms(clip.visual)
+        if hasattr(self.visual, 'attnpool'):
+            self.visual.attnpool = _FirstToken(self.visual.attnpool)
+        self.pos_embedding = pos_embedding
+        self.register_buffer('prompts', clip.logit_scale.exp() * F.normalize(prompts))
+
+    def forward(self, images):
+        """(n,3,h,w) RGB in [0,1] -> (n,): the mean probability of the good prompts."""
+        features = F.normalize(self.visual(self.normalize(images), pos_embedding=self.pos_embedding))
+        return (features @ self.prompts.T).unflatten(1, (-1, 2)).softmax(2)[..., 0].mean(1)
+
+
+class CLIPIQAMetric(QualityMetric):
+    """CLIP-IQA as a metric and loss; images are not resized.
+
+    Args:
+        info (MetricInfo): ``clipiqa`` (pyiqa's five pairs of prompts), ``clipiqa+`` and its two variants, whose
+            prompts were learned.
+        weights (str | None): ``clipiqa``: file with CLIP itself, others: with the prompts; or a folder with all files.
+        checkpoint (bool): Compute the features a second time in the backward pass instead of keeping them.
+    """
+
+    def __init__(self, info, weights=None, checkpoint=False):
+        from pyiqa.archs.clip_imports import clip as tokenizer
+        from pyiqa.archs.clip_model import CLIP
+        from pyiqa.archs.clipiqa_arch import PromptLearner
+        clip = CLIP(*CLIP_ARGUMENTS['ViT-L/14' if 'vitL14' in info.name else 'RN50']).eval()
+        paths = find_weights(info, weights) if random_seed() is None else []
+        if paths:
+            state = load_clip(paths[-1], info.files[-1].sha256)
+            load_weights(clip, {key: value for key, value in state.items() if key not in _NOT_WEIGHTS}, paths[-1])
+        with torch.no_grad():
+            if info.name == 'clipiqa':
+                prompts = clip.encode_text(tokenizer.tokenize(list(PROMPTS)))
+            else:
+                learned = PromptLearner(clip)
+                if paths:
+                    _load_prompts(learned, load_file(paths[0]), paths[0])
+                prompts = learned(clip)
+        network = CLIPIQA(clip, prompts, pos_embedding='512' in info.name)
+        if checkpoint:
+            visual = network.visual
+            parts = [(visual, name) for name in visual._modules if name.startswith('layer')] or \
+                [(visual.transformer.resblocks, name) for name in visual.transformer.resblocks._modules]
+            recompute(parts)
+        super().__init__(info, adopt_tensors(network))
+
+
+def _load_prompts(learner, content, path):
+    """The published files hold the learned context alone, or the whole prompt learner."""
+    context = content if isinstance(content, torch.Tensor) else content.get('prompt_learner.ctx', content.get('ctx'))
+    if context is None or context.shape != learner.ctx.shape:
+        raise MetricError(f'{path}: expected learned prompts of shape {tuple(learner.ctx.shape)}, got '
+                          f'{None if context is None else tuple(context.shape)}.')
+    learner.ctx.data = context.float()

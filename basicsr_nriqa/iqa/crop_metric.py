@@ -1,0 +1,43 @@
+"""Metrics that look at 224 x 224 px crops: how many and which."""
+from basicsr_nriqa.iqa.interface import MetricError, QualityMetric
+from basicsr_nriqa.iqa.network_tools import random_crops, uniform_crops
+
+PLACEMENTS = ('random', 'uniform')
+
+
+class CropMetric(QualityMetric):
+    """A metric on crops. Images with a side of 224 px or less are enlarged first, as pyiqa does.
+
+    Args:
+        info (MetricInfo): What it is.
+        network (nn.Module): Its network.
+        num_crops (int | None): Crops of an image; None: as many as published, which is for measuring.
+        crops (str | None): ``uniform``: pyiqa's grid, which leaves up to 13 % of the pixels, at the right and bottom,
+            without gradient; ``random``: drawn for each image and call with torch's generator, so that over the steps
+            every pixel is reached. None: random if ``num_crops`` is given, else uniform.
+
+    Crops at the same place, all of them on an image of up to 224 px a side, are computed once.
+
+    Raises:
+        MetricError: the number is not positive or the placement not known.
+    """
+
+    window = 224
+    published_crops = None
+
+    def __init__(self, info, network, num_crops, crops):
+        if num_crops is not None and not (isinstance(num_crops, int) and num_crops > 0):
+            raise MetricError(f"metric '{info.name}': num_crops must be a positive whole number, got {num_crops!r}.")
+        if crops not in (None, *PLACEMENTS):
+            raise MetricError(f"metric '{info.name}': crops must be one of {', '.join(PLACEMENTS)}, got {crops!r}.")
+        super().__init__(info, network)
+        self.num_crops = num_crops or self.published_crops
+        self.crops = crops or ('random' if num_crops else 'uniform')
+
+    def score(self, distorted, reference=None):
+        take = random_crops if self.crops == 'random' else uniform_crops
+        return self.score_crops(*take(distorted, self.window, self.num_crops))
+
+    def score_crops(self, crops, counts):
+        """(n*k,3,224,224) and how often each of the k places counts (k,) -> (n,)."""
+        raise NotImplementedError

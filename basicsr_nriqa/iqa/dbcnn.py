@@ -1,0 +1,60 @@
+"""DBCNN (Zhang et al., "Blind Image Quality Assessment Using a Deep Bilinear Convolutional Neural Network", 2018)."""
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from basicsr_nriqa.iqa.interface import QualityMetric
+from basicsr_nriqa.iqa.network_tools import Normalize, fuse_batch_norms, recompute
+from basicsr_nriqa.iqa.weights import find_weights, load_file, load_weights, random_seed
+
+_SCNN = ((48, 1), (48, 2), (64, 1), (64, 2), (64, 1), (64, 2), (128, 1), (128, 1), (128, 2))  # channels, stride
+
+
+def scnn_features():
+    """The convolutions of S-CNN, the branch that was trained to tell synthetic distortions apart."""
+    layers, channels = [], 3
+    for width, stride in _SCNN:
+        layers += [nn.Conv2d(channels, width, 3, stride, 1), nn.BatchNorm2d(width), nn.ReLU(True)]
+        channels = width
+    return nn.Sequential(*layers)
+
+
+class DBCNN(nn.Module):
+    """VGG-16 and S-CNN features, pooled bilinearly; keys as published."""
+
+    def __init__(self):
+        super().__init__()
+        from torchvision.models import vgg16
+        self.normalize = Normalize()
+        self.features1 = vgg16(weights=None).features[:-1]
+        self.features2 = scnn_features()
+        self.fc = nn.Linear(512 * 128, 1)
+
+    def forward(self, images):
+        """(n,3,h,w) RGB in [0,1] -> (n,1)."""
+        images = self.normalize(images)
+        content, distortion = self.features1(images), self.features2(images)
+        if content.shape[2:] != distortion.shape[2:]:
+            distortion = F.interpolate(distortion, content.shape[2:], mode='bilinear', align_corners=True)
+        pooled = content.flatten(2) @ distortion.flatten(2).transpose(1, 2) / content[0, 0].numel()
+        return self.fc(F.normalize(torch.sqrt(pooled.flatten(1) + 1e-8)))
+
+
+class DBCNNMetric(QualityMetric):
+    """DBCNN as a metric and loss.
+
+    Args:
+        info (MetricInfo): ``dbcnn``.
+        weights (str | None): File with the published weights, or the folder that holds it.
+        checkpoint (bool): Compute the features a second time in the backward pass instead of keeping them.
+    """
+
+    def __init__(self, info, weights=None, checkpoint=False):
+        network = DBCNN()
+        if random_seed() is None:
+            path, = find_weights(info, weights)
+            load_weights(network, load_file(path), path)
+        fuse_batch_norms(network)
+        if checkpoint:
+            recompute([(network, 'features1'), (network, 'features2')])
+        super().__init__(info, network)

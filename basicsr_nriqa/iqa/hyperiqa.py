@@ -1,0 +1,34 @@
+"""HyperIQA (Su et al., "Blindly Assess Image Quality in the Wild Guided by a Self-Adaptive Hyper Network", CVPR 2020).
+"""
+from basicsr_nriqa.iqa.crop_metric import CropMetric
+from basicsr_nriqa.iqa.network_tools import adopt_tensors, fuse_batch_norms, no_downloads, recompute
+from basicsr_nriqa.iqa.weights import find_weights, load_file, load_weights, random_seed
+
+
+class HyperIQAMetric(CropMetric):
+    """HyperIQA as a metric and loss, on crops of 224 x 224 px.
+
+    Args:
+        info (MetricInfo): ``hyperiqa``.
+        num_crops, crops: See :class:`~basicsr_nriqa.iqa.crop_metric.CropMetric`. pyiqa: 25 uniform ones.
+        weights (str | None): File with the published weights, or the folder that holds it.
+        checkpoint (bool): Compute the features a second time in the backward pass instead of keeping them.
+    """
+
+    published_crops = 25
+
+    def __init__(self, info, num_crops=None, crops=None, weights=None, checkpoint=False):
+        from pyiqa.archs.hypernet_arch import HyperNet
+        with no_downloads():
+            network = HyperNet(pretrained=False)
+        if random_seed() is None:
+            path, = find_weights(info, weights)
+            load_weights(network, load_file(path), path)
+        fuse_batch_norms(adopt_tensors(network))
+        if checkpoint:
+            recompute([(network.base_model, name) for name in network.base_model])
+        super().__init__(info, network, num_crops, crops)
+
+    def score_crops(self, crops, counts):
+        scores = self.network.forward_patch(crops).view(-1, len(counts))
+        return scores @ counts / counts.sum()

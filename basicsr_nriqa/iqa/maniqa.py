@@ -1,0 +1,59 @@
+"""MANIQA (Yang et al., "MANIQA: Multi-Dimension Attention Network for No-Reference Image Quality Assessment", CVPR
+Workshops 2022)."""
+import torch
+from torch import nn
+
+from basicsr_nriqa.iqa.crop_metric import CropMetric
+from basicsr_nriqa.iqa.network_tools import adopt_tensors, no_downloads, recompute
+from basicsr_nriqa.iqa.weights import find_weights, load_file, load_weights, random_seed
+
+_TAPS = [6, 7, 8, 9]  # blocks of the vision transformer whose tokens are used; what follows them is left out
+
+
+class MANIQAMetric(CropMetric):
+    """MANIQA as a metric and loss, on crops of 224 x 224 px.
+
+    Args:
+        info (MetricInfo): One of the three variants.
+        num_crops, crops: See :class:`~basicsr_nriqa.iqa.crop_metric.CropMetric`. pyiqa: 20 uniform ones, of whose
+            patches the weighted mean is taken over all crops together.
+        weights (str | None): File with the published weights, or the folder that holds it.
+        checkpoint (bool): Compute the transformers a second time in the backward pass instead of keeping them.
+    """
+
+    published_crops = 20
+
+    def __init__(self, info, num_crops=None, crops=None, weights=None, checkpoint=False):
+        from pyiqa.archs.maniqa_arch import MANIQA
+        from pyiqa.default_model_configs import DEFAULT_CONFIGS
+        with no_downloads():
+            network = MANIQA(**{**DEFAULT_CONFIGS[info.name]['metric_opts'], 'pretrained': False})
+        if random_seed() is None:
+            path, = find_weights(info, weights)
+            load_weights(network, load_file(path), path)
+        adopt_tensors(network)
+        vit = network.vit
+        for block in vit.blocks:
+            block._forward_hooks.clear()  # they would keep the features of an interrupted call for the next one
+        vit.blocks, vit.norm, vit.head = vit.blocks[:_TAPS[-1] + 1], nn.Identity(), nn.Identity()
+        if checkpoint:
+            parts = [vit.blocks, *(layer.blocks for swin in (network.swintransformer1, network.swintransformer2)
+                                   for layer in swin.layers), network.tablock1, network.tablock2]
+            recompute([(part, name) for part in parts for name in part._modules])
+        super().__init__(info, network, num_crops, crops)
+
+    def score_crops(self, crops, counts):
+        network, side = self.network, self.network.input_size
+        tokens = network.vit.forward_intermediates(
+            (crops - network.default_mean) / network.default_std, indices=_TAPS, norm=False, output_fmt='NLC',
+            intermediates_only=True)
+        maps = torch.cat(tokens, 2).transpose(1, 2)
+        for attend, mix, swin in ((network.tablock1, network.conv1, network.swintransformer1),
+                                  (network.tablock2, network.conv2, network.swintransformer2)):
+            for block in attend:
+                maps = block(maps.flatten(2))
+            maps = swin(mix(maps.unflatten(2, (side, side))))
+        patches = maps.flatten(2).transpose(1, 2)
+        weights = network.fc_weight(patches).view(-1, len(counts), side * side) * counts[:, None]
+        scores = network.fc_score(patches).view(weights.shape)
+        return (weights * scores).sum((1, 2)) / (weights.sum((1, 2)) + 1e-8)

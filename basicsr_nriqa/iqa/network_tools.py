@@ -1,0 +1,139 @@
+"""What makes the metrics' networks cheap as losses: fused normalisation, recomputation, crops taken once."""
+from collections import Counter
+from contextlib import contextmanager
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils.checkpoint import checkpoint
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Normalize(nn.Module):
+    """(x - mean) / std by channel; the constants follow the device and are in no state_dict."""
+
+    def __init__(self, mean=IMAGENET_MEAN, std=IMAGENET_STD):
+        super().__init__()
+        self.register_buffer('mean', torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer('std', torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images):
+        return (images - self.mean) / self.std
+
+
+def adopt_tensors(network):
+    """Make buffers of tensors that are plain attributes, so that they are not copied to the device at every call."""
+    for module in network.modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, torch.Tensor):
+                delattr(module, name)
+                module.register_buffer(name, value, persistent=False)
+    return network
+
+
+def fuse_batch_norms(network):
+    """Fold BatchNorm2d in eval mode into the convolution before it: the same function in less time and memory.
+
+    Pairs are neighbours in an nn.Sequential, and attributes ``conv*`` and ``bn*`` of one module. An activation that
+    timm keeps inside its normalisation stays.
+    """
+    network.eval()
+    for module in list(network.modules()):
+        children = dict(module.named_children())
+        if isinstance(module, nn.Sequential):
+            names = list(children)
+            pairs = list(pairwise(names))
+        else:
+            pairs = [(name, name.replace('conv', 'bn', 1)) for name in children if name.startswith('conv')]
+        for conv, norm in pairs:
+            if isinstance(children[conv], nn.Conv2d) and isinstance(children.get(norm), nn.BatchNorm2d):
+                setattr(module, conv, fuse_conv_bn_eval(children[conv], children[norm]))
+                setattr(module, norm, getattr(children[norm], 'act', nn.Identity()))
+    return network
+
+
+class Recomputed(nn.Module):
+    """A part of a network that keeps nothing for the backward pass and runs again in it."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs):
+        if not torch.is_grad_enabled():
+            return self.module(*inputs)
+        return checkpoint(self.module, *inputs, use_reentrant=False, preserve_rng_state=False)
+
+
+def recompute(parts):
+    """Wrap children in :class:`Recomputed`.
+
+    Args:
+        parts (list[tuple[nn.Module, str]]): Parent and name of the child.
+    """
+    for parent, name in parts:
+        parent._modules[name] = Recomputed(parent._modules[name])
+
+
+def enlarge(images, window):
+    """Images whose shorter side is not larger than the window, enlarged until it is ``window + 1``, as pyiqa does."""
+    shorter = min(images.shape[-2:])
+    if shorter > window:
+        return images
+    return F.interpolate(images, scale_factor=(window + 1) / shorter, mode='bilinear')
+
+
+def uniform_crops(images, window, count):
+    """pyiqa's grid of crops, each different place only once.
+
+    Args:
+        images (Tensor): (n,3,h,w).
+        window (int): Side of a crop.
+        count (int): Crops of pyiqa's grid.
+
+    Returns:
+        tuple[Tensor, Tensor]: (n*k,3,window,window), the crops of an image side by side, and (k,): how many of the
+        ``count`` crops each stands for.
+    """
+    images = enlarge(images, window)
+    side, spaces = int((count - 1)**0.5) + 1, int(count**0.5)
+    step = [(size - window) // spaces for size in images.shape[-2:]]
+    places = Counter([(row * step[0], column * step[1]) for row in range(side) for column in range(side)][:count])
+    crops = [images[..., top:top + window, left:left + window] for top, left in places]
+    return torch.stack(crops, 1).flatten(0, 1), images.new_tensor(list(places.values()))
+
+
+def random_crops(images, window, count):
+    """Crops at places drawn for each image with torch's generator; an enlarged axis has one place only.
+
+    Returns:
+        tuple[Tensor, Tensor]: As :func:`uniform_crops`, each crop standing for one.
+    """
+    enlarged = min(images.shape[-2:]) <= window
+    images = enlarge(images, window)
+    room = [0 if enlarged and size == window + 1 else size - window for size in images.shape[-2:]]
+    if not any(room):
+        count = 1
+    places = [torch.randint(space + 1, (len(images), count)).tolist() for space in room]
+    crops = [image[:, top:top + window, left:left + window]
+             for image, tops, lefts in zip(images, *places) for top, left in zip(tops, lefts)]
+    return torch.stack(crops), images.new_ones(count)
+
+
+@contextmanager
+def no_downloads():
+    """pyiqa asks timm for ImageNet weights even if the metric's own weights, which hold all of it, are loaded next."""
+    import timm
+    create_model = timm.create_model
+
+    def without_weights(name, pretrained=False, **options):
+        return create_model(name, pretrained=False, **options)
+
+    timm.create_model = without_weights
+    try:
+        yield
+    finally:
+        timm.create_model = create_model

@@ -1,0 +1,85 @@
+"""NIMA (Talebi and Milanfar, "NIMA: Neural Image Assessment", IEEE Trans. Image Processing 2018)."""
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from basicsr_nriqa.iqa.interface import MetricError, QualityMetric
+from basicsr_nriqa.iqa.network_tools import Normalize, fuse_batch_norms, recompute
+from basicsr_nriqa.iqa.weights import find_weights, load_file, load_weights, random_seed
+
+
+class NIMA(nn.Module):
+    """A timm backbone, averaged over space, and one linear layer; keys as pyiqa publishes them.
+
+    Args:
+        backbone (str): ``inception_resnet_v2`` or ``vgg16`` of timm.
+        num_classes (int): 10 for a distribution over the scores 1 to 10 (AVA), 1 for a score.
+    """
+
+    def __init__(self, backbone, num_classes):
+        super().__init__()
+        import timm
+        self.base_model = timm.create_model(backbone, pretrained=False, features_only=True)
+        config = self.base_model.pretrained_cfg
+        self.side = config['input_size'][-1]
+        self.normalize = Normalize(config['mean'], config['std'])
+        self.classifier = nn.Sequential(
+            nn.Flatten(), nn.Identity(), nn.Linear(self.base_model.feature_info.channels()[-1], num_classes))
+        self.register_buffer('scores', torch.arange(1., num_classes + 1), persistent=False)
+
+    def forward(self, images):
+        """(n,3,side,side) RGB in [0,1] -> (n,)."""
+        result = self.classifier(self.base_model(self.normalize(images))[-1].mean((2, 3)))
+        return result.softmax(1) @ self.scores if len(self.scores) > 1 else result.squeeze(1)
+
+
+class NIMAMetric(QualityMetric):
+    """NIMA as a metric and loss.
+
+    Args:
+        info (MetricInfo): One of the four variants.
+        fit (str): How an image comes to the network's square input (299 px, VGG-16: 224):
+            ``center``: the shorter side resized, the middle cropped, as pyiqa does; beyond the middle square no pixel
+            gets a gradient (448 x 256 px: 96 px at the left and at the right).
+            ``tiles``: the shorter side resized, the longer one covered by as few tiles as possible, the mean of their
+            scores; every pixel gets a gradient, 448 x 256 px takes two tiles.
+            ``whole``: both sides resized, which changes the aspect; every pixel gets a gradient.
+            Of a square image all three are the same.
+        weights (str | None): File with the published weights, or the folder that holds it.
+        checkpoint (bool): Compute the features a second time in the backward pass instead of keeping them.
+    """
+
+    FITS = ('center', 'tiles', 'whole')
+
+    def __init__(self, info, fit='center', weights=None, checkpoint=False):
+        if fit not in self.FITS:
+            raise MetricError(f"metric '{info.name}': fit must be one of {', '.join(self.FITS)}, got '{fit}'.")
+        network = NIMA('vgg16' if 'vgg16' in info.name else 'inception_resnet_v2',
+                       num_classes=1 if info.name in ('nima-koniq', 'nima-spaq') else 10)
+        if random_seed() is None:
+            path, = find_weights(info, weights)
+            load_weights(network, load_file(path), path)
+        fuse_batch_norms(network)
+        if checkpoint:
+            recompute([(network.base_model, name) for name in network.base_model])
+        super().__init__(info, network)
+        self.fit = fit
+
+    def score(self, distorted, reference=None):
+        tiles = self._tiles(distorted)
+        return self.network(tiles.flatten(0, 1)).view(tiles.shape[:2]).mean(1)
+
+    def _tiles(self, images):
+        """(n,3,h,w) -> (n,k,3,side,side)."""
+        from torchvision.transforms.functional import center_crop, resize
+        side = self.network.side
+        if self.fit == 'whole':
+            return F.interpolate(images, (side, side), mode='bilinear', antialias=True).unsqueeze(1)
+        images = resize(images, side)
+        if self.fit == 'center':
+            return center_crop(images, side).unsqueeze(1)
+        axis = -1 if images.shape[-1] > images.shape[-2] else -2
+        length = images.shape[axis]
+        count = -(-length // side)
+        starts = [round(index * (length - side) / max(count - 1, 1)) for index in range(count)]
+        return torch.stack([images.narrow(axis, start, side) for start in starts], 1)

@@ -1,0 +1,42 @@
+"""NIQE (Mittal, Soundararajan and Bovik, "Making a 'Completely Blind' Image Quality Analyzer", IEEE SPL 2013)."""
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from basicsr_nriqa.iqa.interface import QualityMetric
+
+
+class NIQEMetric(QualityMetric):
+    """pyiqa's differentiable NIQE with the pristine model that BasicSR carries, so that nothing is downloaded.
+
+    Whole blocks of 96 x 96 px are used; pixels at the right and bottom beyond them get no gradient. Flat blocks have no
+    statistics and get none either; an image of which too little is left (a black frame) scores 100, the worst of the
+    nominal range.
+
+    Args:
+        info (MetricInfo): ``niqe``.
+    """
+
+    def __init__(self, info):
+        import basicsr.metrics
+        with np.load(Path(basicsr.metrics.__file__).with_name('niqe_pris_params.npz')) as model:
+            pristine = model['mu_pris_param'].ravel(), model['cov_pris_param']
+        super().__init__(info, nn.Identity())
+        self.pristine = tuple(torch.from_numpy(part) for part in pristine)  # float64 whatever the metric is moved to
+
+    def score(self, distorted, reference=None):
+        return torch.stack([self._score_one(image) for image in distorted.split(1)])
+
+    def _score_one(self, image):
+        from pyiqa.archs.niqe_arch import calculate_niqe
+        worst = image.sum() * 0 + self.info.score_range[1]
+        if image.requires_grad:
+            image = image.view_as(image)
+            image.register_hook(lambda gradient: gradient.nan_to_num(0, 0, 0))
+        try:
+            score = calculate_niqe(image, mu_pris_param=self.pristine[0], cov_pris_param=self.pristine[1])
+        except torch.linalg.LinAlgError:
+            return worst
+        return torch.where(score.isfinite(), score, worst)

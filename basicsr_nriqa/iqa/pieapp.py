@@ -1,0 +1,49 @@
+"""PieAPP (Prashnani et al., "PieAPP: Perceptual Image-Error Assessment through Pairwise Preference", CVPR 2018)."""
+import torch
+from torch.nn import functional as F
+
+from basicsr_nriqa.iqa.interface import QualityMetric
+from basicsr_nriqa.iqa.network_tools import Recomputed
+from basicsr_nriqa.iqa.weights import find_weights, load_file, load_weights, random_seed
+
+
+class PieAPPMetric(QualityMetric):
+    """PieAPP on pyiqa's patches: 64 x 64 px at every 27th pixel, which overlap.
+
+    Gradient reaches every pixel that a patch covers: up to 26 px at the right and bottom get none, depending on the
+    size (3 px at 256, 24 at 448); sides of 64 + 27 k px are covered whole.
+
+    Args:
+        info (MetricInfo): ``pieapp``.
+        weights (str | None): File with the published weights, or the folder that holds it.
+        checkpoint (bool): Compute the patches' features a second time in the backward pass instead of keeping them.
+    """
+
+    patch, stride = 64, 27
+
+    def __init__(self, info, weights=None, checkpoint=False):
+        from pyiqa.archs.pieapp_arch import PieAPP
+        network = PieAPP(pretrained=False)
+        if random_seed() is None:
+            path, = find_weights(info, weights)
+            load_weights(network, load_file(path), path)
+        super().__init__(info, network)
+        self.checkpoint = checkpoint
+
+    def score(self, distorted, reference=None):
+        network = self.network
+        with torch.no_grad():
+            wanted, wanted_coarse = network.compute_features(self._patches(reference))
+        # compute_features is a method, so it is recomputed as a function rather than wrapped as a child
+        features = Recomputed(network.compute_features) if self.checkpoint else network.compute_features
+        found, found_coarse = features(self._patches(distorted))
+        errors = network.fc2_score(F.relu(network.fc1_score(wanted - found)))
+        errors = network.ref_score_subtract(0.01 * errors).view(len(distorted), -1)
+        weights = network.fc2_weight(F.relu(network.fc1_weight(wanted_coarse - found_coarse))) + 1e-6
+        weights = weights.view(len(distorted), -1)
+        return (weights * errors).sum(1) / weights.sum(1)
+
+    def _patches(self, images):
+        images = 255 * images.flip(1)  # the network was trained on BGR in [0,255]
+        patches = images.unfold(2, self.patch, self.stride).unfold(3, self.patch, self.stride)
+        return patches.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
