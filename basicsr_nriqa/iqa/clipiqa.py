@@ -70,7 +70,7 @@ class CLIPIQA(nn.Module):
         if hasattr(self.visual, 'attnpool'):
             self.visual.attnpool = _FirstToken(self.visual.attnpool)
         self.pos_embedding = pos_embedding
-        self.register_buffer('prompts', clip.logit_scale.exp() * F.normalize(prompts))
+        self.register_buffer('prompts', (clip.logit_scale.exp() * F.normalize(prompts)).detach())
 
     def forward(self, images):
         """(n,3,h,w) RGB in [0,1] -> (n,): the mean probability of the good prompts."""

@@ -2,12 +2,17 @@
 import hashlib
 import os
 import re
+import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from http.client import HTTPException
 from pathlib import Path
+from urllib.parse import quote
+from urllib.request import Request, urlopen
 
 import torch
+from tqdm import tqdm
 
 from basicsr_nriqa.iqa.interface import MetricError
 
@@ -37,7 +42,7 @@ class WeightsFile:
 
 def pyiqa_file(name):
     """A file of pyiqa's repository, whose names often end in the start of their sha256."""
-    url = f'https://huggingface.co/{_PYIQA_REPOSITORY}/resolve/main/{name}'
+    url = f'https://huggingface.co/{_PYIQA_REPOSITORY}/resolve/main/{quote(name)}'
     return WeightsFile(name, url, 'pyiqa', published_digits(name))
 
 
@@ -69,7 +74,7 @@ def locate(file, weights=None):
     ``BASICSR_NRIQA_WEIGHTS``, torch's hub folders of pyiqa, torchvision and CLIP, the Hugging Face cache, CLIP's own.
 
     Returns:
-        Path | None: The first that exists, its digest checked where one is known.
+        Path | None: The first that exists, :func:`verified`.
 
     Raises:
         MetricError: a file is there but its sha256 is another.
@@ -97,21 +102,40 @@ def _in_hugging_face_cache(file):
 
 
 def verified(path, digits):
-    digits = digits or recorded_sums(path.parent).get(path.name, '')
-    if digits:
-        status = path.stat()
-        digest = _sha256(path, status.st_size, status.st_mtime_ns)
-        if not digest.startswith(digits):
-            raise MetricError(f'{path}: its sha256 starts with {digest[:len(digits)][:16]}, expected {digits[:16]}: '
-                              'the file is damaged or another. Remove it, or replace it by the published one.')
+    """A file's path, after its sha256 was compared with what is known of it.
+
+    Args:
+        path (Path): The file.
+        digits (str): How its published sha256 begins; may be empty. A line in ``SHA256SUMS`` beside it counts too.
+
+    Raises:
+        MetricError: its sha256 is another.
+    """
+    for expected in filter(None, (digits, recorded_sums(path.parent).get(path.name))):
+        found = sha256(path)
+        if not found.startswith(expected):
+            raise MetricError(f'{path}: {_differs(found, expected)}: the file is damaged or another. Remove it, or '
+                              'replace it by the published one.')
     return path
+
+
+def _differs(found, expected):
+    return f'its sha256 starts with {found[:len(expected)][:16]}, expected {expected[:16]}'
+
+
+def sha256(path):
+    """The digest of a file, in hexadecimal; computed once as long as the file does not change."""
+    status = os.stat(path)
+    return _sha256(path, status.st_size, status.st_mtime_ns)
 
 
 @cache
 def _sha256(path, size, changed):
+    digest = hashlib.sha256()
     with open(path, 'rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest() if hasattr(hashlib, 'file_digest') else \
-            hashlib.sha256(file.read()).hexdigest()
+        while part := file.read(2**20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def recorded_sums(folder):
@@ -119,10 +143,17 @@ def recorded_sums(folder):
 
     Returns:
         dict[str, str]: File name -> sha256; empty where there is no such file.
+
+    Raises:
+        MetricError: a line is not one of ``sha256sum``.
     """
-    sums = Path(folder, SUMS)
-    lines = sums.read_text().splitlines() if sums.is_file() else []
-    return {name.strip(): digest for digest, name in (line.split(maxsplit=1) for line in lines if line.strip())}
+    path, sums = Path(folder, SUMS), {}
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        found = re.fullmatch(r'([0-9a-f]{64}) [ *](?:\./)?(.+)', line)
+        if not found:
+            raise MetricError(f'{path}: not a line of sha256sum: {line[:100]!r}.')
+        sums[found[2]] = found[1]
+    return sums
 
 
 def find_weights(info, weights=None, download=True):
@@ -144,12 +175,12 @@ def find_weights(info, weights=None, download=True):
     own = weights is not None and Path(weights).expanduser().is_file()
     found, missing, reasons = [], [], []
     for index, file in enumerate(info.files):
-        path = Path(weights).expanduser() if own and index == 0 else locate(file, weights)
+        path = verified(Path(weights).expanduser(), '') if own and index == 0 else locate(file, weights)
         if path is None and download:
             try:
                 path = fetch(file, weights_path(file).parent)
-            except (OSError, RuntimeError) as error:
-                reasons.append(str(getattr(error, 'reason', error)))
+            except OSError as error:
+                reasons.append(str(error))
         if path is None:
             missing.append(file)
         found.append(path)
@@ -163,26 +194,48 @@ def find_weights(info, weights=None, download=True):
     return found
 
 
-def fetch(file, folder):
-    """Download a file into a folder, where it appears only when it is whole and its digest right.
+def fetch(file, folder, cached=None):
+    """Bring a file into a folder, where it appears only when it is whole and its digest right.
+
+    Args:
+        file (WeightsFile): Which.
+        folder (str | Path): Where to; made where it does not exist.
+        cached (Path | None): A copy on this machine that is taken instead of a download.
 
     Returns:
         Path: The file.
 
     Raises:
-        OSError, RuntimeError: the download failed.
+        OSError: it could not be had whole.
         MetricError: what came has another sha256; nothing is kept.
     """
     place = Path(folder, file.name)
     place.parent.mkdir(parents=True, exist_ok=True)
     partial = place.with_name(f'{place.name}.{os.getpid()}.partial')
     try:
-        torch.hub.download_url_to_file(file.url, str(partial))
-        verified(partial, file.sha256)
+        if cached is None:
+            _download(file, partial)
+        else:
+            shutil.copyfile(cached, partial)
+        found = sha256(partial)
+        if not found.startswith(file.sha256):
+            raise MetricError(f'{cached or file.url}: {_differs(found, file.sha256)}: it is not kept.')
         partial.replace(place)
     finally:
         partial.unlink(missing_ok=True)
     return place
+
+
+def _download(file, partial):
+    request = Request(file.url, headers={'User-Agent': 'basicsr-nriqa'})
+    try:
+        with urlopen(request, timeout=60) as response, partial.open('wb') as out, \
+                tqdm.wrapattr(out, 'write', total=response.length, desc=file.name) as counted:
+            shutil.copyfileobj(response, counted, 2**20)
+            if response.length:  # a broken connection looks like the end of the file, also to torch.hub
+                raise OSError(f'the connection ended {response.length} bytes too early')
+    except HTTPException as error:
+        raise OSError(f'the connection broke: {error!r}') from error
 
 
 def load_file(path):

@@ -34,7 +34,8 @@ class VideoIQAModel(ClipValidation, SRModel):
         optim_g (dict): ``type``: Adam or another optimiser of torch.optim; the rest are its arguments.
         pixel_opt (dict): A loss of (output, gt), usually CharbonnierLoss.
         iqa_opt (dict): name: {type: ...} of further losses, usually IQALoss; the names appear in the log as ``l_NAME``.
-        balance_opt (dict): {type: fixed}, the default.
+        balance_opt (dict): {type: fixed}, the default, or {type: gradnorm, alpha: 1.5, ...}, whose weights appear in
+            the log as ``w_NAME``.
         ema_decay (float): Keep an exponential moving average, which is validated and saved too. Default: 0, none.
         fix_flow (int): Iterations in which the optical-flow network is not trained. Default: 0.
         flow_lr_mul (float): Learning rate of the optical-flow network relative to the others'. Default: 1.
@@ -110,25 +111,27 @@ class VideoIQAModel(ClipValidation, SRModel):
         self._fix_flow(current_iter < self.fix_flow_iter)
         self.optimizer_g.zero_grad()
         self.output = self.net_g(self.lq)
-        gradients, values = self._gradients_at_output()
+        gradients, values, deficits = self._gradients_at_output()
         for name, value in values.items():
             if not value.isfinite():
                 raise FloatingPointError(f'Iteration {current_iter}: the loss {name} is {value.item()}. Its last '
                                          'checkpoint is whole; lower the learning rate or the weight of this loss.')
-        self.output.backward(self.balancer(gradients))
+        self.output.backward(self.balancer(gradients, deficits))
         self.optimizer_g.step()
         self.log_dict = self.reduce_loss_dict(values)
+        self.log_dict.update({f'w_{name}': weight for name, weight in self.balancer.weights.items()})
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
 
     def _gradients_at_output(self):
         leaf = self.output.detach().requires_grad_()
-        gradients, values = OrderedDict(), OrderedDict()
+        gradients, values, deficits = OrderedDict(), OrderedDict(), OrderedDict()
         for name, loss in self.losses.items():
             value = loss(leaf, self.gt)
             gradients[name], = torch.autograd.grad(value, leaf)
             values[f'l_{name}'] = value.detach()
-        return gradients, values
+            deficits[name] = loss.deficit(value.detach()) if hasattr(loss, 'deficit') else value.detach()
+        return gradients, values, deficits
 
     def _fix_flow(self, fix):
         if fix != self._flow_is_fixed:
@@ -162,6 +165,20 @@ class VideoIQAModel(ClipValidation, SRModel):
             net.load_state_dict(state, strict=strict)
         except (RuntimeError, ValueError) as error:
             raise OptionsError(f'path: {load_path} does not fit network_g: {error}') from None
+
+    @master_only
+    def save_training_state(self, epoch, current_iter):
+        """As BasicSR, and with the balancer's state."""
+        if current_iter == -1:
+            return
+        state = {'epoch': epoch, 'iter': current_iter, 'balancer': self.balancer.state_dict(),
+                 'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
+                 'schedulers': [scheduler.state_dict() for scheduler in self.schedulers]}
+        compat.save_atomically(compat.plain(state), Path(self.opt['path']['training_states'], f'{current_iter}.state'))
+
+    def resume_training(self, resume_state):
+        super().resume_training(resume_state)
+        self.balancer.load_state_dict(resume_state.get('balancer') or self.balancer.state_dict())
 
     @master_only
     def save_network(self, net, net_label, current_iter, param_key='params'):
