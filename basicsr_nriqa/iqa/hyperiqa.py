@@ -26,7 +26,7 @@ class HyperIQAMetric(CropMetric):
             load_weights(network, load_file(path), path)
         fuse_batch_norms(adopt_tensors(network))
         if checkpoint:
-            recompute([(network.base_model, name) for name in network.base_model])
+            recompute([(network.base_model, f'layer{stage}') for stage in range(1, 5)])
         super().__init__(info, network, num_crops, crops)
 
     def score_crops(self, crops, counts):

@@ -99,7 +99,7 @@ class QualityMetric(nn.Module):
             inputs.append(reference.detach().to(self._like.dtype))
         with torch.autocast(distorted.device.type, enabled=False):
             scores = self.score(*inputs)
-        return scores.reshape(distorted.shape[0])
+        return scores.reshape(distorted.shape[0]).to(self._like.dtype)
 
     def _check(self, distorted, reference):
         name, shape = self.info.name, tuple(distorted.shape)

@@ -46,8 +46,9 @@ class LPIPS(nn.Module):
 
     def load(self, heads, backbone, paths):
         """Load the two published files: the heads and torchvision's ImageNet backbone."""
-        load_weights(self.weights, {str(i): heads.get(f'lin{i}.model.1.weight', torch.empty(0)).flatten()
-                                    for i in range(len(self.weights))}, paths[0])
+        names = {f'lin{index}.model.1.weight': str(index) for index in range(len(self.weights))}
+        load_weights(self.weights, {names.get(key, key): value.flatten() for key, value in dict(heads).items()
+                                    if key in names or not key.startswith(('net.', 'lins.', 'scaling_layer.'))}, paths[0])
         layers = nn.Sequential(*(layer for part in self.slices for layer in part))
         load_weights(layers, {key.removeprefix('features.'): value for key, value in backbone.items()
                               if key.startswith('features.')}, paths[1])

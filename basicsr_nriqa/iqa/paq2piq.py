@@ -62,5 +62,5 @@ class PaQ2PiQMetric(QualityMetric):
             load_weights(network, load_file(path), path)
         fuse_batch_norms(network)
         if checkpoint:
-            recompute([(network.body, name) for name in network.body._modules])
+            recompute([(network.body, str(index)) for index in range(4, 8)])  # the four stages of ResNet
         super().__init__(info, network)

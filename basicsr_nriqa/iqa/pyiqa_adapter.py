@@ -7,7 +7,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import PurePosixPath
 from unittest.mock import patch
-from urllib.parse import urlparse
+from urllib.parse import unquote, urlparse
 
 import torch
 
@@ -15,11 +15,14 @@ from basicsr_nriqa.iqa.interface import MetricError, MetricInfo, QualityMetric
 from basicsr_nriqa.iqa.network_tools import adopt_tensors
 from basicsr_nriqa.iqa.weights import WeightsFile, fetch, locate, published_digits, weights_path
 
+_OF_COLLECTIONS = ('FID', 'InceptionScore')  # they compare sets of images
+
 
 def pyiqa_names():
     """Names of all metrics of the installed pyiqa that score single images."""
     from pyiqa.default_model_configs import DEFAULT_CONFIGS
-    return [name for name, config in DEFAULT_CONFIGS.items() if config.get('metric_mode') in ('FR', 'NR')]
+    return [name for name, config in DEFAULT_CONFIGS.items()
+            if config.get('metric_mode') in ('FR', 'NR') and config['metric_opts']['type'] not in _OF_COLLECTIONS]
 
 
 def pyiqa_info(name):
@@ -91,7 +94,7 @@ def _safe_loading():
         return load(*args, **{**options, 'weights_only': True})
 
     def find(url, *_, **__):
-        name = PurePosixPath(urlparse(url).path).name
+        name = unquote(PurePosixPath(urlparse(url).path).name)
         file = WeightsFile(name, url, 'pyiqa', published_digits(name))
         return str(locate(file) or fetch(file, weights_path(file).parent))
 

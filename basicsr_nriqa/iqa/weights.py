@@ -271,7 +271,7 @@ def load_weights(network, state, path, ignore=()):
     """
     try:
         network.load_state_dict({key: value for key, value in state.items() if not key.startswith(ignore or ('\0',))})
-    except (RuntimeError, AttributeError) as error:
+    except (RuntimeError, AttributeError) as error:  # AttributeError: no mapping at all
         raise MetricError(f'{path}: cannot be used as weights of {type(network).__name__}: {error}') from None
 
 

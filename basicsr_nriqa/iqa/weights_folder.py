@@ -54,7 +54,8 @@ def fill_folder(files, folder, report=print):
                 done = f'copied from {cached}' if cached else 'fetched'
         except (OSError, MetricError) as error:
             failed.append(file.name)
-            report(f'{file.name}: FAILED: {error} ({file.url})')
+            reason = error if file.url in str(error) else f'{file.url}: {error}'
+            report(f'{file.name}: FAILED: {reason}')
             continue
         sums[file.name] = sha256(place)
         write_atomically(folder / SUMS, ''.join(f'{digest}  {name}\n' for name, digest in sorted(sums.items())))

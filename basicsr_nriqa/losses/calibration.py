@@ -13,8 +13,8 @@ The same of the Charbonnier loss at the output, value P and gradient g_pixel, is
 =============  =======================================================================================================
 ``value``      abs(w) * abs(s) = share * P. Sec. II.B: each term starts at the same share of the pixel loss. Weights
                are inverse to scores, so a metric that scores to 100 gets a hundredth of the weight of one that scores
-               to 1, as in Table I: 0.00005 and 0.005. Table I is share * P = 0.003 for scores of 0.6 and 60; its
-               PieAPP does not follow the rule.
+               to 1, as in Table I: 0.00005 and 0.005, which is share * P = 0.003 for scores of 60 and 0.6. (Table I's
+               PieAPP, and NIMA if its scores go to 10, do not follow the rule.)
 ``gradient``   abs(w) * norm(g_metric) = share * norm(g_pixel). The future work of the paper's Conclusion: each term
                starts with the same share of the pixel loss's pull.
 =============  =======================================================================================================
@@ -191,14 +191,15 @@ class Measurement:
         return self.sign * share * pixel.norm / self.norm
 
 
-def measure(losses, crops, restore, seed=0, progress=True):
+def measure(losses, crops, restore, seed=0, device='cpu', progress=True):
     """Measure losses.
 
     Args:
         losses (dict[str, nn.Module]): As :func:`unit_losses` returns them.
-        crops (Sized iterable): Pairs of LR and GT clips, such as :class:`Crops`, on the losses' device.
+        crops (Crops): Or any other sized iterable of pairs of LR and GT clips.
         restore (Callable): LR (1,t,3,h,w) -> output (1,t,3,s*h,s*w).
         seed (int): For metrics that draw random crops; a metric's draws do not depend on the others.
+        device (str | torch.device): Where the losses and, if it is one, the network are.
         progress (bool): Show a progress bar.
 
     Returns:
@@ -212,6 +213,7 @@ def measure(losses, crops, restore, seed=0, progress=True):
     bar = tqdm(total=len(crops) * len(losses), desc='measuring', disable=not progress)
     with bar, torch.random.fork_rng(devices=[]):
         for index, (lq, gt) in enumerate(crops):
+            lq, gt = lq.to(device), gt.to(device)
             with torch.no_grad():
                 output = restore(lq)
             if output.shape != gt.shape:
