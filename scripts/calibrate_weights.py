@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from basicsr_nriqa.losses.calibration import (
+from basicsr_nriqa.models.calibration import (
     RULES,
     Crops,
     bicubic,

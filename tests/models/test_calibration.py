@@ -10,7 +10,7 @@ from basicsr_nriqa.archs import BasicVSRPP
 from basicsr_nriqa.data import DataError
 from basicsr_nriqa.data.lmdb_store import LmdbReader
 from basicsr_nriqa.iqa import MetricError, create_metric, random_weights
-from basicsr_nriqa.losses.calibration import (
+from basicsr_nriqa.models.calibration import (
     PIXEL,
     RULES,
     Crops,
