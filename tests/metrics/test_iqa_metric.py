@@ -1,12 +1,18 @@
+import sys
+
 import numpy as np
 import pyiqa
 import pytest
 import torch
 from basicsr.metrics import calculate_metric
+from conftest import ROOT
 
 from basicsr_nriqa.data.photographs import load_photograph
-from basicsr_nriqa.iqa import CATALOGUE, create_metric
-from basicsr_nriqa.metrics import score_frames
+from basicsr_nriqa.iqa import CATALOGUE, MetricError, create_metric, random_weights
+from basicsr_nriqa.metrics import calculate_iqa, score_frames
+
+sys.path.insert(0, str(ROOT / 'benchmarks'))
+from naive_pyiqa import naive_metric, published_states, unverified
 
 WEIGHT_FREE = ['psnr', 'psnry', 'ssim', 'ssimc', 'ms_ssim', 'cw_ssim', 'gmsd', 'vsi', 'fsim', 'nlpd', 'vif']
 
@@ -79,3 +85,39 @@ def test_no_graph_is_built_and_networks_are_kept(pair):
     assert cached_metric('tinyiqa', torch.device('cpu')) is first
     frames = _tensor(pair[0]).requires_grad_()
     assert not score_frames(frames, None, 'tinyiqa').requires_grad
+
+
+@pytest.mark.parametrize('name', ['paq2piq', 'hyperiqa'])
+def test_deep_metrics_measure_as_pyiqa_does(name, pair, tmp_path):
+    """Frame by frame, in batches and by pyiqa, with the same random weights."""
+    naive = naive_metric(name)
+    naive.net.num_crop = 1  # at this size all 25 are the same
+    for file, state in zip(CATALOGUE[name].files, published_states(naive, name)):
+        torch.save(state, tmp_path / file.name)
+    frames = torch.cat([_tensor(image) for image in pair])[..., :72, :72]
+    with unverified(), torch.no_grad():
+        expected = [naive.net(frame).item() for frame in frames.split(1)]
+        options = {'type': 'calculate_iqa', 'metric': name, 'weights': str(tmp_path)}
+        each = [calculate_metric({'img': np.ascontiguousarray(image[:72, :72])}, options) for image in pair]
+        batched = score_frames(frames, None, name, batch=2, weights=str(tmp_path))
+    np.testing.assert_allclose(each, expected, rtol=1e-4)
+    np.testing.assert_allclose(batched.numpy(), expected, rtol=1e-4)
+
+
+def test_clip_metrics_give_one_score_a_clip():
+    frames = torch.rand(3, 3, 40, 40)
+    with random_weights():
+        score = score_frames(frames, None, 'mdtvsfa', score='relative')
+        network = create_metric('mdtvsfa', score='relative')
+    assert score.shape == (1,) and score.item() == pytest.approx(network(frames.unsqueeze(0)).item(), rel=1e-5)
+
+
+def test_bad_images_and_options():
+    image = np.zeros((64, 64, 3), np.uint8)
+    for bad in (image[..., 0], np.zeros((64, 64, 4), np.uint8)):
+        with pytest.raises(ValueError, match=r'tinyiqa: expected \(h,w,3\), BGR'):
+            calculate_metric({'img': bad}, {'type': 'calculate_iqa', 'metric': 'tinyiqa'})
+    with pytest.raises(ValueError, match='ssim compares with a reference'):
+        calculate_metric({'img': image}, {'type': 'calculate_iqa', 'metric': 'ssim'})
+    with pytest.raises(MetricError, match=r"no option 'batches'.*'batch'"):
+        calculate_iqa.check({'metric': 'tinyiqa', 'batches': 2})
