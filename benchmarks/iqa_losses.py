@@ -7,6 +7,7 @@ CPU, allocated memory on a GPU). Value differences are relative, for the same cr
     python benchmarks/iqa_losses.py                                   # everything that is quick enough, about an hour
     python benchmarks/iqa_losses.py --metrics clipiqa nima --sizes 256x256 --batches 1
     python benchmarks/iqa_losses.py --metrics hyperiqa --crops 1 2 3 5   # how few crops will do
+    python benchmarks/iqa_losses.py --metrics nima clipiqa --recompute   # what the option `checkpoint` saves and costs
 """
 import argparse
 import ctypes
@@ -38,6 +39,8 @@ def parse_args():
                              "scaled up to pyiqa's 25 and 20: for machines where these do not fit")
     parser.add_argument('--crops', nargs='+', type=int, metavar='K',
                         help="instead: the gradient of K random crops against that of pyiqa's grid (HyperIQA, MANIQA)")
+    parser.add_argument('--recompute', action='store_true',
+                        help='instead: our metrics with the option `checkpoint` against those without')
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     return parser.parse_args()
@@ -161,6 +164,21 @@ def compare_crops(name, counts, size, device):
               f'{(steps == 0).float().mean():.0%} |', flush=True)
 
 
+def compare_recomputed(name, size, batch, args):
+    from basicsr_nriqa.iqa import random_weights
+    pair = photographs(batch, size, args.device)
+    with random_weights():
+        taken = {create_metric(name, **CATALOGUE[name].training, checkpoint=checkpoint).to(args.device): []
+                 for checkpoint in (False, True)}
+    for _ in range(args.runs + 1):
+        for metric, results in taken.items():
+            inputs = [part.unsqueeze(1) for part in pair] if metric.info.clip else pair
+            results.append(one_pass(metric, *inputs)[2:])
+    kept, again = ([statistics.median(column) for column in zip(*results[1:])] for results in taken.values())
+    print(f'| {name} | {size} | {batch} | {again[0] / kept[0]:.2f} | {again[1] / kept[1]:.2f} | {kept[1]:.0f} |',
+          flush=True)
+
+
 def main():
     args = parse_args()
     torch.set_num_threads(args.threads)
@@ -170,6 +188,14 @@ def main():
         for name in args.metrics:
             for size in args.sizes:
                 compare_crops(name, args.crops, size, args.device)
+        return
+    if args.recompute:
+        print('| metric | size | batch | time, recomputed / kept | memory, recomputed / kept | MB kept |\n'
+              '|---|---|---|---|---|---|')
+        for name in args.metrics:
+            for size in args.sizes:
+                for batch in args.batches:
+                    compare_recomputed(name, size, batch, args)
         return
     print('| metric | size | batch | value differs by | naive s | ours s | times faster | naive MB | ours MB |\n'
           '|---|---|---|---|---|---|---|---|---|')

@@ -37,6 +37,11 @@ def test_the_tiny_training_is_accepted(problems):
 
 @pytest.mark.parametrize('place, value, words', [
     ('trian', {}, "trian: unknown option (did you mean 'train'?)"),
+    ('train__iqa_opt__tinyiqa__loss_weight', 0.1, 'iqa_opt:tinyiqa: IQALoss: loss_weight 0.1 would train for worse'),
+    ('train__iqa_opt__tinyiqa', {'type': 'NIMALoss', 'fitt': 'tiles'}, "no option 'fitt' (did you mean 'fit'?)"),
+    ('train__iqa_opt__tinyiqa', {'type': 'LPIPSLoss', 'variant': 'squeeze'}, 'variant must be one of alex, vgg'),
+    ('train__balance_opt', {'type': 'gradnorm', 'alhpa': 1}, "train:balance_opt:alhpa: unknown option (did you mean"),
+    ('val__metrics__tinyiqa', {'type': 'calculate_iqa', 'metric': 'nima', 'fti': 'tiles'}, "no option 'fti'"),
     ('train__iqa_otp', {}, "train:iqa_otp: unknown option (did you mean 'iqa_opt'?)"),
     ('train__total_iter', 'many', "train:total_iter: expected a whole number, got 'many'"),
     ('train__total_iter', True, 'train:total_iter: expected a whole number, got True'),

@@ -81,6 +81,9 @@ class CLIPIQA(nn.Module):
 class CLIPIQAMetric(QualityMetric):
     """CLIP-IQA as a metric and loss; images are not resized.
 
+    Of sides that are no multiple of 32 px (ViT-L/14: 14 px) the rest at the right and bottom gets none or
+    hardly any gradient.
+
     Args:
         info (MetricInfo): ``clipiqa`` (pyiqa's five pairs of prompts), ``clipiqa+`` and its two variants, whose
             prompts were learned.

@@ -11,7 +11,7 @@ class PieAPPMetric(QualityMetric):
     """PieAPP on pyiqa's patches: 64 x 64 px at every 27th pixel, which overlap.
 
     Gradient reaches every pixel that a patch covers: up to 26 px at the right and bottom get none, depending on the
-    size (3 px at 256, 24 at 448); sides of 64 + 27 k px are covered whole.
+    size (10 px at 128, 3 px at 256, 6 px at 448); sides of 64 + 27 k px are covered whole.
 
     Args:
         info (MetricInfo): ``pieapp``.

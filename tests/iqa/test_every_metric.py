@@ -99,6 +99,24 @@ def test_gradient_can_be_taken_again_and_is_the_same(name):
     torch.testing.assert_close(first[1], second[1], rtol=1e-4, atol=1e-6 * first[1].abs().max().item())
 
 
+# sides that are seen, of those that are not seen whole; the classes' docstrings say so
+SEEN = {'pieapp': lambda side: 64 + (side - 64) // 27 * 27, 'niqe': lambda side: side // 96 * 96,
+        'gmsd': lambda side: side // 2 * 2, 'clipiqa+_vitL14_512': lambda side: side // 14 * 14,
+        **dict.fromkeys(('clipiqa', 'clipiqa+', 'clipiqa+_rn50_512'), lambda side: side // 32 * 32)}
+
+
+@pytest.mark.parametrize('name', EVERY)
+def test_gradient_reaches_every_pixel_but_the_documented_ones(name):
+    side = _side(name) + 37
+    gradient = score_and_gradient(built(name), *images(name, 1, side))[1]
+    reached = gradient.abs().flatten(0, -3).sum(0) > 0
+    seen = SEEN.get(name, lambda side: side)(side)
+    margin = 4 if 'clipiqa' in name else 0  # which the overlap of its convolutions reaches
+    assert not reached[seen + margin:].any() and not reached[:, seen + margin:].any()
+    assert seen == side or not reached[-1].any()
+    assert reached[:seen, :seen].float().mean() > (0.97 if name in ('pieapp', 'niqe') else 0.999)
+
+
 @pytest.mark.parametrize('name', EVERY)
 def test_flat_saturated_and_out_of_range_images_have_finite_scores_and_gradients(name):
     metric, (noisy, piece) = built(name), images(name, 1)
