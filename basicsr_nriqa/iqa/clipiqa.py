@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from basicsr_nriqa.iqa.interface import MetricError, QualityMetric
-from basicsr_nriqa.iqa.network_tools import Normalize, adopt_tensors, fuse_batch_norms, recompute
+from basicsr_nriqa.iqa.network_tools import Normalize, adopt_tensors, recompute, speed_up
 from basicsr_nriqa.iqa.weights import find_weights, load_file, load_weights, random_seed
 
 # arguments of pyiqa's CLIP, whose towers can do without position embeddings
@@ -66,7 +66,7 @@ class CLIPIQA(nn.Module):
     def __init__(self, clip, prompts, pos_embedding):
         super().__init__()
         self.normalize = Normalize((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-        self.visual = fuse_batch_norms(clip.visual)
+        self.visual = speed_up(clip.visual)
         if hasattr(self.visual, 'attnpool'):
             self.visual.attnpool = _FirstToken(self.visual.attnpool)
         self.pos_embedding = pos_embedding

@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from basicsr_nriqa.iqa.interface import QualityMetric
-from basicsr_nriqa.iqa.network_tools import Normalize, fuse_batch_norms, recompute
+from basicsr_nriqa.iqa.network_tools import Normalize, recompute, speed_up
 from basicsr_nriqa.iqa.weights import find_weights, load_file, load_weights, random_seed
 
 _SCNN = ((48, 1), (48, 2), (64, 1), (64, 2), (64, 1), (64, 2), (128, 1), (128, 1), (128, 2))  # channels, stride
@@ -54,7 +54,7 @@ class DBCNNMetric(QualityMetric):
         if random_seed() is None:
             path, = find_weights(info, weights)
             load_weights(network, load_file(path), path)
-        fuse_batch_norms(network)
+        speed_up(network)
         if checkpoint:
             recompute([(network, 'features1'), (network, 'features2')])
         super().__init__(info, network)

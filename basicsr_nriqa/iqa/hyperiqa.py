@@ -1,7 +1,7 @@
 """HyperIQA (Su et al., "Blindly Assess Image Quality in the Wild Guided by a Self-Adaptive Hyper Network", CVPR 2020).
 """
 from basicsr_nriqa.iqa.crop_metric import CropMetric
-from basicsr_nriqa.iqa.network_tools import adopt_tensors, fuse_batch_norms, no_downloads, recompute
+from basicsr_nriqa.iqa.network_tools import adopt_tensors, channels_last, no_downloads, recompute, speed_up
 from basicsr_nriqa.iqa.weights import find_weights, load_file, load_weights, random_seed
 
 
@@ -24,11 +24,11 @@ class HyperIQAMetric(CropMetric):
         if random_seed() is None:
             path, = find_weights(info, weights)
             load_weights(network, load_file(path), path)
-        fuse_batch_norms(adopt_tensors(network))
+        speed_up(adopt_tensors(network))
         if checkpoint:
             recompute([(network.base_model, f'layer{stage}') for stage in range(1, 5)])
         super().__init__(info, network, num_crops, crops)
 
     def score_crops(self, crops, counts):
-        scores = self.network.forward_patch(crops).view(-1, len(counts))
+        scores = self.network.forward_patch(channels_last(crops)).view(-1, len(counts))
         return scores @ counts / counts.sum()

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from basicsr_nriqa.iqa.interface import QualityMetric
-from basicsr_nriqa.iqa.network_tools import Normalize, recompute
+from basicsr_nriqa.iqa.network_tools import Normalize, recompute, speed_up
 from basicsr_nriqa.iqa.weights import find_weights, load_file, load_weights, random_seed
 
 # torchvision's layers after which features are taken, and their channels
@@ -69,6 +69,7 @@ class LPIPSMetric(QualityMetric):
         if random_seed() is None:
             paths = find_weights(info, weights)
             network.load(*map(load_file, paths), paths)
+        speed_up(network)
         if checkpoint:
             recompute([(network.slices, str(index)) for index in range(len(network.slices))])
         super().__init__(info, network)

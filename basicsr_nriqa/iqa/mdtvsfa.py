@@ -48,7 +48,8 @@ class ResNet50Features(nn.Module):
         if min(frames.shape[-2:]) < SMALLEST_SIDE:
             height, width = frames.shape[-2:]
             raise ValueError(f'MDTVSFA: frames must be at least {SMALLEST_SIDE} px a side, got {width}x{height}.')
-        features = self.network((frames - self.mean) / self.std)
+        frames = ((frames - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        features = self.network(frames)
         # no sqrt(var): torch.std knows that its gradient is zero where the features are flat, sqrt gives NaN
         return torch.cat([features.mean((2, 3)), features.std((2, 3))], 1)
 

@@ -3,7 +3,7 @@ import torch
 
 from basicsr_nriqa.iqa.interface import MetricError, QualityMetric
 from basicsr_nriqa.iqa.mdtvsfa import MDTVSFA
-from basicsr_nriqa.iqa.network_tools import fuse_batch_norms
+from basicsr_nriqa.iqa.network_tools import speed_up
 from basicsr_nriqa.iqa.weights import find_weights, load_file, load_weights, random_seed
 
 _FRAMES_MEASURED_AT_ONCE = 16
@@ -38,7 +38,7 @@ class MDTVSFAMetric(QualityMetric):
             head, backbone = find_weights(info, weights)
             load_weights(network.head, load_file(head), head)
             load_weights(network.features.network, load_file(backbone), backbone, ignore=('fc.',))
-        fuse_batch_norms(network)
+        speed_up(network)
         super().__init__(info, network)
         self.output = score
         self.chunk = chunk or (1 if checkpoint else None)

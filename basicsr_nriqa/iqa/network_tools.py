@@ -12,8 +12,13 @@ from torch.utils.checkpoint import checkpoint
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
+def channels_last(images):
+    """The same images in the memory layout in which convolutions are fastest (10 to 25 % on CPUs)."""
+    return images.contiguous(memory_format=torch.channels_last)
+
+
 class Normalize(nn.Module):
-    """(x - mean) / std by channel; the constants follow the device and are in no state_dict."""
+    """(x - mean) / std by channel, in channels-last layout; the constants follow the device, in no state_dict."""
 
     def __init__(self, mean=IMAGENET_MEAN, std=IMAGENET_STD):
         super().__init__()
@@ -21,7 +26,7 @@ class Normalize(nn.Module):
         self.register_buffer('std', torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images):
-        return (images - self.mean) / self.std
+        return channels_last((images - self.mean) / self.std)
 
 
 def adopt_tensors(network):
@@ -34,8 +39,8 @@ def adopt_tensors(network):
     return network
 
 
-def fuse_batch_norms(network):
-    """Fold BatchNorm2d in eval mode into the convolution before it: the same function in less time and memory.
+def speed_up(network):
+    """The same function in less time and memory: channels-last weights, BatchNorm2d folded into the convolution before.
 
     Pairs are neighbours in an nn.Sequential, and attributes ``conv*`` and ``bn*`` of one module. An activation that
     timm keeps inside its normalisation stays.
@@ -52,7 +57,7 @@ def fuse_batch_norms(network):
             if isinstance(children[conv], nn.Conv2d) and isinstance(children.get(norm), nn.BatchNorm2d):
                 setattr(module, conv, fuse_conv_bn_eval(children[conv], children[norm]))
                 setattr(module, norm, getattr(children[norm], 'act', nn.Identity()))
-    return network
+    return network.to(memory_format=torch.channels_last)
 
 
 class Recomputed(nn.Module):

@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from basicsr_nriqa.iqa.interface import MetricError, QualityMetric
-from basicsr_nriqa.iqa.network_tools import Normalize, fuse_batch_norms, recompute
+from basicsr_nriqa.iqa.network_tools import Normalize, recompute, speed_up
 from basicsr_nriqa.iqa.weights import find_weights, load_file, load_weights, random_seed
 
 
@@ -59,7 +59,7 @@ class NIMAMetric(QualityMetric):
         if random_seed() is None:
             path, = find_weights(info, weights)
             load_weights(network, load_file(path), path)
-        fuse_batch_norms(network)
+        speed_up(network)
         if checkpoint:
             recompute([(network.base_model, name) for name in network.base_model])
         super().__init__(info, network)

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from basicsr_nriqa.iqa.interface import QualityMetric
-from basicsr_nriqa.iqa.network_tools import fuse_batch_norms, recompute
+from basicsr_nriqa.iqa.network_tools import channels_last, recompute, speed_up
 from basicsr_nriqa.iqa.weights import find_weights, load_file, load_weights, random_seed
 
 
@@ -42,7 +42,7 @@ class PaQ2PiQ(nn.Module):
 
     def forward(self, images):
         """(n,3,h,w) RGB in [0,1] -> (n,1)."""
-        bins = pool_whole_image(self.body(images), images.shape[2:])
+        bins = pool_whole_image(self.body(channels_last(images)), images.shape[2:])
         return self.head(torch.cat([bins.max(2).values, bins.mean(2)], 1))
 
 
@@ -60,7 +60,7 @@ class PaQ2PiQMetric(QualityMetric):
         if random_seed() is None:
             path, = find_weights(info, weights)
             load_weights(network, load_file(path), path)
-        fuse_batch_norms(network)
+        speed_up(network)
         if checkpoint:
             recompute([(network.body, str(index)) for index in range(4, 8)])  # the four stages of ResNet
         super().__init__(info, network)

@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from basicsr_nriqa.iqa.interface import QualityMetric
-from basicsr_nriqa.iqa.network_tools import Recomputed
+from basicsr_nriqa.iqa.network_tools import Recomputed, channels_last, speed_up
 from basicsr_nriqa.iqa.weights import find_weights, load_file, load_weights, random_seed
 
 
@@ -27,7 +27,7 @@ class PieAPPMetric(QualityMetric):
         if random_seed() is None:
             path, = find_weights(info, weights)
             load_weights(network, load_file(path), path)
-        super().__init__(info, network)
+        super().__init__(info, speed_up(network))
         self.checkpoint = checkpoint
 
     def score(self, distorted, reference=None):
@@ -46,4 +46,4 @@ class PieAPPMetric(QualityMetric):
     def _patches(self, images):
         images = 255 * images.flip(1)  # the network was trained on BGR in [0,255]
         patches = images.unfold(2, self.patch, self.stride).unfold(3, self.patch, self.stride)
-        return patches.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
+        return channels_last(patches.permute(0, 2, 3, 1, 4, 5).flatten(0, 2))
