@@ -188,12 +188,13 @@ class _Check:
 
     def losses_and_metrics(self, opt):
         train = opt.get('train') or {}
+        train_size = (opt['datasets'].get('train') or {}).get('gt_size')
         losses = {f'train:{name}': train[name] for name in ('pixel_opt', 'perceptual_opt') if train.get(name)}
         losses.update({f'train:iqa_opt:{name}': options for name, options in (train.get('iqa_opt') or {}).items()})
         for where, options in losses.items():
             loss = self.registered(registry.LOSS_REGISTRY, options.get('type'), f'{where}:type')
             if hasattr(loss, 'metric_name'):
-                self.metric(loss.check, options, where)
+                self.metric(loss.check, options, where, train_size)
             elif loss:
                 self.arguments(loss, options, where)
         for name, options in ((opt.get('val') or {}).get('metrics') or {}).items():
@@ -206,12 +207,15 @@ class _Check:
             if options.get('better') not in (None, 'higher', 'lower'):
                 self.add(f'{where}:better', f"expected higher or lower, got '{options['better']}'.")
 
-    def metric(self, check, options, where):
+    def metric(self, check, options, where, size=None):
         try:
             info = check(options)
         except MetricError as error:
             self.add(where, error)
             return
+        if isinstance(size, int) and size < info.min_size:
+            self.add(where, f"'{info.name}' needs images of at least {info.min_size} px a side; datasets:train:gt_size "
+                            f'is {size}.')
         if info.files:
             self.metrics.append((where, info, options.get('weights')))
 

@@ -42,6 +42,8 @@ def test_the_tiny_training_is_accepted(problems):
     ('train__iqa_opt__tinyiqa', {'type': 'LPIPSLoss', 'variant': 'squeeze'}, 'variant must be one of alex, vgg'),
     ('train__balance_opt', {'type': 'gradnorm', 'alhpa': 1}, "train:balance_opt:alhpa: unknown option (did you mean"),
     ('val__metrics__tinyiqa', {'type': 'calculate_iqa', 'metric': 'nima', 'fti': 'tiles'}, "no option 'fti'"),
+    ('train__iqa_opt__tinyiqa__metric', 'ms_ssim',
+     "'ms_ssim' needs images of at least 176 px a side; datasets:train:gt_size is 64"),
     ('train__iqa_otp', {}, "train:iqa_otp: unknown option (did you mean 'iqa_opt'?)"),
     ('train__total_iter', 'many', "train:total_iter: expected a whole number, got 'many'"),
     ('train__total_iter', True, 'train:total_iter: expected a whole number, got True'),

@@ -90,7 +90,7 @@ class QualityMetric(nn.Module):
             Tensor: (n,) raw scores, float32.
 
         Raises:
-            ValueError: wrong shape, too small an image, no reference where one is needed, or values that are
+            MetricError: wrong shape, too small an image, no reference where one is needed, or values that are
                 not finite.
         """
         self._check(distorted, reference)
@@ -106,18 +106,18 @@ class QualityMetric(nn.Module):
         wanted = '(n,t,3,h,w)' if self.info.clip else '(n,3,h,w)'
         if distorted.ndim != len(wanted[1:-1].split(',')) or shape[-3] != 3:
             hint = {1: ' Repeat a grey image three times.', 4: ' Leave the alpha channel out.'}
-            raise ValueError(f'{name}: expected {wanted}, RGB, got {shape}.'
-                             f'{hint.get(shape[-3], "") if len(shape) > 2 else ""}')
+            raise MetricError(f'{name}: expected {wanted}, RGB, got {shape}.'
+                              f'{hint.get(shape[-3], "") if len(shape) > 2 else ""}')
         if not distorted.is_floating_point():
-            raise ValueError(f'{name}: images must be floating-point numbers in [0,1], got {distorted.dtype}.')
+            raise MetricError(f'{name}: images must be floating-point numbers in [0,1], got {distorted.dtype}.')
         if min(shape[-2:]) < self.info.min_size:
-            raise ValueError(f'{name}: images must be at least {self.info.min_size} px a side, got '
-                             f'{shape[-1]}x{shape[-2]}. Use larger crops (gt_size), or another metric.')
+            raise MetricError(f'{name}: images must be at least {self.info.min_size} px a side, got '
+                              f'{shape[-1]}x{shape[-2]}. Use larger crops (gt_size), or another metric.')
         if self.info.full_reference and (reference is None or reference.shape != distorted.shape):
             given = 'none' if reference is None else str(tuple(reference.shape))
-            raise ValueError(f'{name} compares with a reference (GT) of shape {shape}; got {given}.')
+            raise MetricError(f'{name} compares with a reference (GT) of shape {shape}; got {given}.')
         if not distorted.isfinite().all():
-            raise ValueError(f'{name}: the images hold NaN or infinity: the network that made them has diverged.')
+            raise MetricError(f'{name}: the images hold NaN or infinity: the network that made them has diverged.')
 
     def score(self, distorted, reference=None):
         """The metric itself on checked input; subclasses override this."""

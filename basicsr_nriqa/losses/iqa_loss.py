@@ -88,10 +88,10 @@ class IQALoss(nn.Module):
             Tensor: Scalar, ``loss_weight`` * mean score.
 
         Raises:
-            ValueError: wrong shape, too small frames, no target for a full-reference metric, NaN in the output.
+            MetricError: wrong shape, too small frames, no target for a full-reference metric, NaN in the output.
         """
         if output.ndim not in (4, 5):
-            raise ValueError(f'IQALoss takes (n,3,h,w) or (n,t,3,h,w), got {tuple(output.shape)}.')
+            raise MetricError(f'IQALoss takes (n,3,h,w) or (n,t,3,h,w), got {tuple(output.shape)}.')
         target = target if self.metric.info.full_reference else None
         clips = [image if image is None or output.ndim == 5 else image.unsqueeze(1) for image in (output, target)]
         chosen = self._choose(clips[0].shape[1], output.device)

@@ -36,7 +36,7 @@ def score_frames(frames, reference, metric, crop_border=0, batch=1, **options):
     """
     network = cached_metric(metric, frames.device, **options)
     if frames.ndim != 4 or frames.shape[1] != 3:
-        raise ValueError(f'{metric}: frames must be (t,3,h,w), got {tuple(frames.shape)}.')
+        raise MetricError(f'{metric}: frames must be (t,3,h,w), got {tuple(frames.shape)}.')
     if crop_border:
         inside = slice(crop_border, -crop_border)
         frames = frames[..., inside, inside]
@@ -69,11 +69,11 @@ def calculate_iqa(img, img2=None, metric=None, crop_border=0, better=None, devic
 
     Raises:
         MetricError: unknown metric or option, or missing weights.
-        ValueError: a grey image or one with alpha, too small an image, no reference where one is needed.
+        MetricError: a grey image or one with alpha, too small an image, no reference where one is needed.
     """
     for image in (img, img2):
         if image is not None and (image.ndim != 3 or image.shape[2] != 3):
-            raise ValueError(f'{metric}: expected (h,w,3), BGR, got {image.shape}. Repeat a grey image three times, '
+            raise MetricError(f'{metric}: expected (h,w,3), BGR, got {image.shape}. Repeat a grey image three times, '
                              'leave an alpha channel out.')
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
     images = [image if image is None else img2tensor(image).unsqueeze(0).to(device) / 255 for image in (img, img2)]
