@@ -26,7 +26,8 @@ def _run(pipeline, root):
     try:
         pipeline(str(root))
     except _USER_ERRORS as error:
-        # a data loader's worker wraps its error in the worker's whole traceback
-        message = str(error).rpartition(f'{type(error).__name__}: ')[2]
+        message = str(error)
+        if 'DataLoader worker' in message:  # it wraps the error in the worker's whole traceback
+            message = message.rpartition(f'{type(error).__name__}: ')[2]
         print(f'error: {message.strip()}', file=sys.stderr, flush=True)
         sys.exit(2)

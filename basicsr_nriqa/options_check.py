@@ -9,6 +9,7 @@ from basicsr.utils import registry
 from basicsr_nriqa.balancing import BALANCERS
 from basicsr_nriqa.iqa import MetricError
 from basicsr_nriqa.iqa.weights import find_weights
+from basicsr_nriqa.losses import IQAPerceptualLoss
 from basicsr_nriqa.options import OptionsError
 from basicsr_nriqa.suggestion import suggest
 
@@ -180,25 +181,37 @@ class _Check:
                 continue
             kind = known.get(part.get('type')) or {'MultiStepLR': lr_scheduler.MultiStepRestartLR}.get(part.get('type'))
             if inspect.isclass(kind):
+                before = len(self.problems)
                 self.arguments(kind, part, f'train:{where}', fixed)
+                if known is BALANCERS and len(self.problems) == before:
+                    self.balancer(kind, part)
             else:
                 names = [name for name, value in known.items() if inspect.isclass(value) and name[0] != '_']
                 self.add(f'train:{where}:type', f"'{part.get('type')}' is not known"
                                                 f"{suggest(part.get('type'), names)}.")
 
+    def balancer(self, kind, part):
+        try:
+            kind(**{option: value for option, value in part.items() if option != 'type'})
+        except ValueError as error:
+            self.add('train:balance_opt', error)
+
     def losses_and_metrics(self, opt):
         train = opt.get('train') or {}
         train_size = (opt['datasets'].get('train') or {}).get('gt_size')
         losses = {f'train:{name}': train[name] for name in ('pixel_opt', 'perceptual_opt') if train.get(name)}
-        losses.update({f'train:iqa_opt:{name}': options for name, options in (train.get('iqa_opt') or {}).items()})
+        losses.update(self.named(train.get('iqa_opt'), 'train:iqa_opt'))
+        if 'train:iqa_opt:pix' in losses:
+            self.add('train:iqa_opt:pix', "is the name of train:pixel_opt's loss; choose another.")
         for where, options in losses.items():
             loss = self.registered(registry.LOSS_REGISTRY, options.get('type'), f'{where}:type')
+            if loss is IQAPerceptualLoss and 'iqa_opt' in where:
+                self.add(f'{where}:type', "IQAPerceptualLoss is for perceptual_opt of BasicSR's models; use IQALoss.")
             if hasattr(loss, 'metric_name'):
                 self.metric(loss.check, options, where, train_size)
             elif loss:
                 self.arguments(loss, options, where)
-        for name, options in ((opt.get('val') or {}).get('metrics') or {}).items():
-            where = f'val:metrics:{name}'
+        for where, options in self.named((opt.get('val') or {}).get('metrics'), 'val:metrics').items():
             metric = self.registered(registry.METRIC_REGISTRY, options.get('type'), f'{where}:type')
             if hasattr(metric, 'check'):
                 self.metric(metric.check, options, where)
@@ -206,6 +219,16 @@ class _Check:
                 self.arguments(metric, options, where, ('type', 'better', 'img', 'img2'))
             if options.get('better') not in (None, 'higher', 'lower'):
                 self.add(f'{where}:better', f"expected higher or lower, got '{options['better']}'.")
+
+    def named(self, entries, where):
+        """``{name: {type: ...}}`` as where -> options; what is not of that form is a problem."""
+        if entries is not None and not isinstance(entries, dict):
+            self.add(where, f'expected `name: {{type: ...}}`, got {entries!r}.')
+            return {}
+        for name, options in (entries or {}).items():
+            if not isinstance(options, dict):
+                self.add(f'{where}:{name}', f'expected options such as {{type: ..., metric: ssim}}, got {options!r}.')
+        return {f'{where}:{name}': options for name, options in (entries or {}).items() if isinstance(options, dict)}
 
     def metric(self, check, options, where, size=None):
         try:

@@ -123,7 +123,7 @@ def compare(name, naive, ours, size, batch, args):
             results.append(one_pass(metric, distorted, target))
     before, now = ([statistics.median(column) for column in list(zip(*results[1:]))[2:]] for results in taken.values())
     # fewer crops are another value by intention, unless all crops are at the same place
-    same = name not in CROPS or min(distorted.shape[2:]) <= 224 == distorted.shape[2] or size == '128x128'
+    same = name not in CROPS or max(distorted.shape[2:]) <= 224
     values = [results[-1][0] for results in taken.values()]
     difference = f'{abs(values[0] - values[1]) / max(abs(values[0]), 1e-12):.0e}' if same else 'other crops'
     note = f' (naive: {args.naive_crops} crops measured, scaled)' if factor > 1 else ''

@@ -1,7 +1,7 @@
 """pyiqa's metrics as a user would naively take them as losses, and ours with the same random weights: no download."""
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from unittest.mock import patch
 
 import torch
@@ -56,13 +56,27 @@ def naive_metric(name, device='cpu', seed=0):
         if name == 'clipiqa+':
             stack.enter_context(patch.object(clipiqa_arch, 'load_file_from_url', lambda *_: None))
             stack.enter_context(patch.object(torch, 'load', lambda *_, **__: 0.02 * torch.randn(2, 16, 512)))
-        metric = pyiqa.create_metric(name, as_loss=True, device=device)
+        metric = pyiqa.create_metric(name, as_loss=True, device=device, **_parameters(name))
         if name.startswith('lpips'):
             for head in metric.net.lins:
                 head.model[1].weight.data.abs_()  # as trained ones are
         if clip is not None:
             clip.logit_scale.data.fill_(4.6052)
     return metric
+
+
+def _parameters(name):
+    """NIQE's pristine model from BasicSR in the format that pyiqa reads, for NIQE; else nothing."""
+    if name != 'niqe':
+        return {}
+    import basicsr.metrics
+    import numpy as np
+    from scipy.io import savemat
+    with np.load(Path(basicsr.metrics.__file__).with_name('niqe_pris_params.npz')) as model:
+        content = {'mu_prisparam': model['mu_pris_param'], 'cov_prisparam': model['cov_pris_param']}
+    path = Path(mkdtemp(), 'niqe.mat')
+    savemat(path, content)
+    return {'pretrained_model_path': str(path)}
 
 
 def published_states(metric, name):

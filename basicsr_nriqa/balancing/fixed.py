@@ -5,10 +5,12 @@ class FixedBalancer:
     """Sums the gradients: each loss carries its fixed weight (``loss_weight``) already.
 
     A balancer is called with the gradients of all losses at the network's output and their values, and returns the one
-    gradient that goes back through the network. ``weights`` is what it multiplies each loss with, for the log.
+    gradient that goes back through the network. For the log, ``weights`` is what it multiplies each loss
+    with, and ``skipped`` counts the steps that it could not balance.
     """
 
     weights = {}  # noqa: RUF012  never changed
+    skipped = 0
 
     def __call__(self, gradients, values=None):
         """Combine.

@@ -1,5 +1,6 @@
 """The metrics by name: what is known of each, and how each is built."""
 import inspect
+from os import PathLike
 
 import torch
 
@@ -112,6 +113,8 @@ def metric_info(name):
     Raises:
         MetricError: no metric of that name here or in pyiqa; suggests the nearest.
     """
+    if not isinstance(name, str):
+        raise MetricError(f'metric: expected a name, got {name!r}.')
     if name in CATALOGUE:
         return CATALOGUE[name]
     if name in pyiqa_names():
@@ -130,6 +133,28 @@ def metric_options(name):
     return [] if metric_class is None else [key for key in inspect.signature(metric_class).parameters if key != 'info']
 
 
+def check_metric(name, **options):
+    """Check a metric's name, its options and their values without building anything.
+
+    Returns:
+        MetricInfo: What is known of it.
+
+    Raises:
+        MetricError: unknown name or option, or a value that cannot be used.
+    """
+    info = metric_info(name)
+    known = metric_options(name)
+    for option in options:
+        if option not in known:
+            raise MetricError(f"metric '{name}' has no option '{option}'{suggest(option, known)}. "
+                              f"It takes: {', '.join(known) or 'none'}.")
+    if not isinstance(options.get('weights'), (str, PathLike, type(None))):
+        raise MetricError(f"metric '{name}': weights must be the path of a file or folder, got {options['weights']!r}.")
+    if _CLASSES.get(name):
+        _CLASSES[name].check_options(info, **options)
+    return info
+
+
 def create_metric(name, **options):
     """Build a metric.
 
@@ -143,12 +168,7 @@ def create_metric(name, **options):
     Raises:
         MetricError: unknown name or option, or weights that are not to be had.
     """
-    info = metric_info(name)
-    known = metric_options(name)
-    for option in options:
-        if option not in known:
-            raise MetricError(f"metric '{name}' has no option '{option}'{suggest(option, known)}. "
-                              f"It takes: {', '.join(known) or 'none'}.")
+    info = check_metric(name, **options)
     if name == 'tinyiqa':
         return QualityMetric(info, load_tinyiqa())
     metric_class = _CLASSES.get(name, PyiqaMetric)

@@ -11,7 +11,7 @@ from basicsr_nriqa.iqa.weights import find_weights, load_file, load_weights, ran
 
 # arguments of pyiqa's CLIP, whose towers can do without position embeddings
 CLIP_ARGUMENTS = {'RN50': (1024, 224, (3, 4, 6, 3), 64, None, 77, 49408, 512, 8, 12),
-         'ViT-L/14': (768, 224, 24, 1024, 14, 77, 49408, 768, 12, 12)}
+                  'ViT-L/14': (768, 224, 24, 1024, 14, 77, 49408, 768, 12, 12)}
 _NOT_WEIGHTS = ('input_resolution', 'context_length', 'vocab_size')
 PROMPTS = ('Good image', 'bad image', 'Sharp image', 'blurry image', 'sharp edges', 'blurry edges',
            'High resolution image', 'low resolution image', 'Noise-free image', 'noisy image')
@@ -34,7 +34,11 @@ def load_clip(path, digits):
 
 
 class _FirstToken(nn.Module):
-    """CLIP's attention pooling for the one token that is used; CLIP itself computes all and keeps the first."""
+    """CLIP's attention pooling for the one token that is used, where CLIP computes all and keeps the first.
+
+    With one query the projections of keys and values need not be done for every position: the query goes through the
+    keys' projection backwards, and the values' projection is that of the attended mean.
+    """
 
     def __init__(self, pool):
         super().__init__()
@@ -42,16 +46,17 @@ class _FirstToken(nn.Module):
 
     def forward(self, features, return_token=False, pos_embedding=False):
         pool = self.pool
-        tokens = features.flatten(2).permute(2, 0, 1)
-        tokens = torch.cat([tokens.mean(0, keepdim=True), tokens])
+        tokens = features.flatten(2).transpose(1, 2)
+        tokens = torch.cat([tokens.mean(1, keepdim=True), tokens], 1)
         if pos_embedding:
-            table = F.interpolate(pool.positional_embedding[None, None], (len(tokens), tokens.shape[2]), mode='bicubic')
-            tokens = tokens + table[0, 0, :, None]
-        return F.multi_head_attention_forward(
-            tokens[:1], tokens, tokens, tokens.shape[2], pool.num_heads, None,
-            torch.cat([pool.q_proj.bias, pool.k_proj.bias, pool.v_proj.bias]), None, None, False, 0.,
-            pool.c_proj.weight, pool.c_proj.bias, training=False, need_weights=False, use_separate_proj_weight=True,
-            q_proj_weight=pool.q_proj.weight, k_proj_weight=pool.k_proj.weight, v_proj_weight=pool.v_proj.weight)[0][0]
+            table = F.interpolate(pool.positional_embedding[None, None], tokens.shape[1:], mode='bicubic')
+            tokens = tokens + table[0]
+        keys, values = (layer.weight.unflatten(0, (pool.num_heads, -1)) for layer in (pool.k_proj, pool.v_proj))
+        query = pool.q_proj(tokens[:, 0]).unflatten(1, (pool.num_heads, -1)) * keys.shape[1]**-0.5
+        # the keys' bias adds the same to every position, which the softmax does not see
+        attention = (torch.einsum('nhd,hdc->nhc', query, keys) @ tokens.transpose(1, 2)).softmax(2)
+        attended = torch.einsum('nhc,hdc->nhd', attention @ tokens, values).flatten(1) + pool.v_proj.bias
+        return pool.c_proj(attended)
 
 
 class CLIPIQA(nn.Module):

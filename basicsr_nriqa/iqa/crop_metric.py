@@ -13,8 +13,9 @@ class CropMetric(QualityMetric):
         network (nn.Module): Its network.
         num_crops (int | None): Crops of an image; None: as many as published, which is for measuring.
         crops (str | None): ``uniform``: pyiqa's grid, which leaves up to 13 % of the pixels, at the right and bottom,
-            without gradient; ``random``: drawn for each image and call with torch's generator, so that over the steps
-            every pixel is reached. None: random if ``num_crops`` is given, else uniform.
+            without gradient, and takes all published crops unless ``num_crops`` says less; ``random``: drawn for each
+            image and call with torch's generator, so that over the steps every pixel is reached. None: random if
+            ``num_crops`` is given, else uniform.
 
     Crops at the same place, all of them on an image of up to 224 px a side, are computed once.
 
@@ -26,13 +27,20 @@ class CropMetric(QualityMetric):
     published_crops = None
 
     def __init__(self, info, network, num_crops, crops):
+        self.check_options(info, num_crops, crops)
+        super().__init__(info, network)
+        self.num_crops = num_crops or self.published_crops
+        self.crops = crops or ('random' if num_crops else 'uniform')
+
+    @classmethod
+    def check_options(cls, info, num_crops=None, crops=None, **_):
         if num_crops is not None and not (isinstance(num_crops, int) and num_crops > 0):
             raise MetricError(f"metric '{info.name}': num_crops must be a positive whole number, got {num_crops!r}.")
         if crops not in (None, *PLACEMENTS):
             raise MetricError(f"metric '{info.name}': crops must be one of {', '.join(PLACEMENTS)}, got {crops!r}.")
-        super().__init__(info, network)
-        self.num_crops = num_crops or self.published_crops
-        self.crops = crops or ('random' if num_crops else 'uniform')
+        if crops == 'uniform' and num_crops == 1:
+            raise MetricError(f"metric '{info.name}': one uniform crop is the top left corner and nothing else; take "
+                              'num_crops: 4 or more, or crops: random.')
 
     def score(self, distorted, reference=None):
         take = random_crops if self.crops == 'random' else uniform_crops

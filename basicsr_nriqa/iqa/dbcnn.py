@@ -56,5 +56,9 @@ class DBCNNMetric(QualityMetric):
             load_weights(network, load_file(path), path)
         speed_up(network)
         if checkpoint:
-            recompute([(network, 'features1'), (network, 'features2')])
+            for name, ends in (('features1', (5, 10, 17, 24, 30)), ('features2', (6, 12, 27))):  # VGG-16's at its pools
+                layers = getattr(network, name)
+                parts = nn.Sequential(*(layers[start:end] for start, end in zip((0, *ends), ends)))
+                setattr(network, name, parts)
+                recompute([(parts, part) for part in list(parts._modules)])
         super().__init__(info, network)

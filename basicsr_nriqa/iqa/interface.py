@@ -26,7 +26,7 @@ class MetricInfo:
         files (tuple[WeightsFile]): Files with trained weights, the metric's own first, then backbones.
         training (dict): Options that a loss uses unless told otherwise; a measurement uses the metric's own defaults.
         clip (bool): Scores whole clips (n,t,3,h,w) rather than single frames.
-        fixed_by_pyiqa (bool): No class of ours computes it: built as pyiqa does, with its own loader made safe.
+        unlisted (bool): Not in our catalogue: built as pyiqa builds it, and nothing more is known of it.
     """
 
     name: str
@@ -41,7 +41,7 @@ class MetricInfo:
     files: tuple = ()
     training: dict = field(default_factory=dict, hash=False)
     clip: bool = False
-    fixed_by_pyiqa: bool = False
+    unlisted: bool = False
 
     @property
     def best(self):
@@ -116,8 +116,22 @@ class QualityMetric(nn.Module):
         if self.info.full_reference and (reference is None or reference.shape != distorted.shape):
             given = 'none' if reference is None else str(tuple(reference.shape))
             raise MetricError(f'{name} compares with a reference (GT) of shape {shape}; got {given}.')
-        if not distorted.isfinite().all():
-            raise MetricError(f'{name}: the images hold NaN or infinity: the network that made them has diverged.')
+        if not len(distorted):
+            raise MetricError(f'{name}: there is no image to score: {shape}.')
+        finite = distorted.isfinite().all()
+        if self.info.full_reference:
+            finite = finite & reference.isfinite().all()
+        if not finite:
+            raise MetricError(f'{name}: the images hold NaN or infinity: the network that made them has diverged, or '
+                              'the data are damaged.')
+
+    @classmethod
+    def check_options(cls, info, **options):
+        """Check the values of options without building anything; subclasses that have such options override this.
+
+        Raises:
+            MetricError: a value that cannot be used.
+        """
 
     def score(self, distorted, reference=None):
         """The metric itself on checked input; subclasses override this."""

@@ -48,7 +48,7 @@ class LPIPS(nn.Module):
         """Load the two published files: the heads and torchvision's ImageNet backbone."""
         names = {f'lin{index}.model.1.weight': str(index) for index in range(len(self.weights))}
         # a whole LPIPS saved by pyiqa or its authors has the backbone and the heads' second names as well
-        load_weights(self.weights, {names.get(key, key): value.flatten() for key, value in dict(heads).items()
+        load_weights(self.weights, {names.get(key, key): value.flatten() for key, value in heads.items()
                                     if not key.startswith(('net.', 'lins.', 'scaling_layer.'))}, paths[0])
         layers = nn.Sequential(*(layer for part in self.slices for layer in part))
         load_weights(layers, {key.removeprefix('features.'): value for key, value in backbone.items()

@@ -29,10 +29,7 @@ class MDTVSFAMetric(QualityMetric):
     """
 
     def __init__(self, info, score='mapped', weights=None, chunk=None, checkpoint=False):
-        if score not in ('mapped', 'relative'):
-            raise MetricError(f"metric '{info.name}': score must be mapped or relative, got '{score}'.")
-        if chunk is not None and not (isinstance(chunk, int) and chunk > 0):
-            raise MetricError(f"metric '{info.name}': chunk must be a positive whole number, got {chunk!r}.")
+        self.check_options(info, score, chunk)
         network = MDTVSFA()
         if random_seed() is None:
             head, backbone = find_weights(info, weights)
@@ -42,6 +39,13 @@ class MDTVSFAMetric(QualityMetric):
         super().__init__(info, network)
         self.output = score
         self.chunk = chunk or (1 if checkpoint else None)
+
+    @classmethod
+    def check_options(cls, info, score='mapped', chunk=None, **_):
+        if score not in ('mapped', 'relative'):
+            raise MetricError(f"metric '{info.name}': score must be mapped or relative, got '{score}'.")
+        if chunk is not None and not (isinstance(chunk, int) and chunk > 0):
+            raise MetricError(f"metric '{info.name}': chunk must be a positive whole number, got {chunk!r}.")
 
     def score(self, distorted, reference=None):
         chunk = self.chunk

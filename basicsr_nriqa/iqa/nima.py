@@ -52,8 +52,7 @@ class NIMAMetric(QualityMetric):
     FITS = ('center', 'tiles', 'whole')
 
     def __init__(self, info, fit='center', weights=None, checkpoint=False):
-        if fit not in self.FITS:
-            raise MetricError(f"metric '{info.name}': fit must be one of {', '.join(self.FITS)}, got '{fit}'.")
+        self.check_options(info, fit)
         network = NIMA('vgg16' if 'vgg16' in info.name else 'inception_resnet_v2',
                        num_classes=1 if info.name in ('nima-koniq', 'nima-spaq') else 10)
         if random_seed() is None:
@@ -64,6 +63,11 @@ class NIMAMetric(QualityMetric):
             recompute([(network.base_model, name) for name in network.base_model])
         super().__init__(info, network)
         self.fit = fit
+
+    @classmethod
+    def check_options(cls, info, fit='center', **_):
+        if fit not in cls.FITS:
+            raise MetricError(f"metric '{info.name}': fit must be one of {', '.join(cls.FITS)}, got '{fit}'.")
 
     def score(self, distorted, reference=None):
         tiles = self._tiles(distorted)

@@ -37,7 +37,7 @@ class PieAPPMetric(QualityMetric):
         # compute_features is a method, so it is recomputed as a function rather than wrapped as a child
         features = Recomputed(network.compute_features) if self.checkpoint else network.compute_features
         found, found_coarse = features(self._patches(distorted))
-        errors = network.fc2_score(F.relu(network.fc1_score(wanted - found)))
+        errors = network.fc2_score(F.relu(_linear(network.fc1_score, wanted - found)))
         errors = network.ref_score_subtract(0.01 * errors).view(len(distorted), -1)
         weights = network.fc2_weight(F.relu(network.fc1_weight(wanted_coarse - found_coarse))) + 1e-6
         weights = weights.view(len(distorted), -1)
@@ -47,3 +47,8 @@ class PieAPPMetric(QualityMetric):
         images = 255 * images.flip(1)  # the network was trained on BGR in [0,255]
         patches = images.unfold(2, self.patch, self.stride).unfold(3, self.patch, self.stride)
         return channels_last(patches.permute(0, 2, 3, 1, 4, 5).flatten(0, 2))
+
+
+def _linear(layer, rows):
+    """``layer(rows)``: with the 250 MB of weights on the left it takes half the time for few rows on a CPU."""
+    return (layer.weight @ rows.T).T + layer.bias

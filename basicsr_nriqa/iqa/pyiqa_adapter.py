@@ -5,7 +5,7 @@ device; so its networks are built directly. They are imported only when one is a
 """
 import sys
 from contextlib import contextmanager
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from unittest.mock import patch
 from urllib.parse import unquote, urlparse
 
@@ -13,9 +13,10 @@ import torch
 
 from basicsr_nriqa.iqa.interface import MetricError, MetricInfo, QualityMetric
 from basicsr_nriqa.iqa.network_tools import adopt_tensors
-from basicsr_nriqa.iqa.weights import WeightsFile, fetch, locate, published_digits, weights_path
+from basicsr_nriqa.iqa.weights import WeightsFile, fetch_once, locate, published_digits, sha256, weights_path
 
 _OF_COLLECTIONS = ('FID', 'InceptionScore')  # they compare sets of images
+_REMOTE_CODE = ('QAlign', 'Compare2Score')  # transformers with trust_remote_code
 
 
 def pyiqa_names():
@@ -32,7 +33,7 @@ def pyiqa_info(name):
     return MetricInfo(name=name, full_reference=config['metric_mode'] == 'FR',
                       lower_better=config.get('lower_better', False), score_range=_range(config.get('score_range')),
                       min_size=1, source=f"pyiqa's {config['metric_opts']['type']}", license='PolyForm Noncommercial',
-                      fixed_by_pyiqa=True)
+                      unlisted=True)
 
 
 def _range(text):
@@ -48,30 +49,44 @@ class PyiqaMetric(QualityMetric):
 
     Where pyiqa's gradient is not finite, as of FSIM on a flat image, no gradient is given. Where its score is not, as
     of VIF on two equal halves, it is the best of the nominal range for identical images and the worst for others. VSI
-    sees values outside of [0,1] clipped, and passes the gradient straight through.
+    sees values outside of [0,1] clipped, and passes the gradient straight through. GMSD, which halves the image, gives
+    the last row and column of odd sides no gradient.
 
     Args:
         info (MetricInfo): Which.
 
     Raises:
-        MetricError: pyiqa could not build it, which usually means that weights could not be downloaded.
+        MetricError: pyiqa could not build it, which usually means that weights could not be downloaded; or it would
+            run code that comes with its weights.
     """
+
+    mends_gradient = True
 
     def __init__(self, info):
         from pyiqa.archs import build_network
         from pyiqa.default_model_configs import DEFAULT_CONFIGS
+        options = dict(DEFAULT_CONFIGS[info.name]['metric_opts'])
+        if options['type'] in _REMOTE_CODE:
+            raise MetricError(f"metric '{info.name}' is not supported: pyiqa would run code that its weights bring.")
         try:
             with _safe_loading():
-                network = build_network(dict(DEFAULT_CONFIGS[info.name]['metric_opts']))
+                network = build_network(options)
+        except MetricError as error:
+            raise MetricError(f"metric '{info.name}': {error}") from None
         except Exception as error:
             raise MetricError(f"metric '{info.name}': pyiqa could not build it: {type(error).__name__}: {error}\n"
                               'If it is about a download, run it once on a machine with network and copy '
                               '$TORCH_HOME/hub (default ~/.cache/torch/hub) from there.') from error
+        for module in list(network.modules()):
+            for hidden in vars(module).values():  # a few keep a network in a list, where freezing does not find it
+                for part in hidden if isinstance(hidden, list) else ():
+                    if isinstance(part, torch.nn.Module):
+                        part.eval().requires_grad_(False)
         super().__init__(info, adopt_tensors(network))
 
     def score(self, distorted, reference=None):
         seen = distorted
-        if distorted.requires_grad:
+        if distorted.requires_grad and self.mends_gradient:
             seen = distorted.view_as(distorted)
             seen.register_hook(lambda gradient: gradient.nan_to_num(0, 0, 0))
         if self.info.name == 'vsi':
@@ -87,26 +102,39 @@ class PyiqaMetric(QualityMetric):
 
 @contextmanager
 def _safe_loading():
-    """While pyiqa builds: its files are found like ours, their hashes checked, and only tensors are loaded."""
-    load = torch.load
+    """While pyiqa builds: its files are found like ours, known hashes checked, and only tensors are loaded."""
+    from pyiqa.archs.clip_model import _MODELS
+    from pyiqa.utils import download_util
+    load, load_scripted, original = torch.load, torch.jit.load, download_util.load_file_from_url
+    clip_digests = {url.split('/')[-2] for url in _MODELS.values()}
 
     def load_tensors(*args, **options):
         return load(*args, **{**options, 'weights_only': True})
 
+    def load_known_script(file, *args, **options):
+        path = Path(getattr(file, 'name', file))
+        if sha256(path) not in clip_digests:
+            raise MetricError(f'{path} holds code of unknown origin, which is not run. The metric is not supported.')
+        return load_scripted(file, *args, **options)
+
     def find(url, *_, **__):
         name = unquote(PurePosixPath(urlparse(url).path).name)
         file = WeightsFile(name, url, 'pyiqa', published_digits(name))
-        return str(locate(file) or fetch(file, weights_path(file).parent))
-
-    import pyiqa.archs  # noqa: F401  all of its modules, so that none takes its own loader later
-    loaders = [module for name, module in sys.modules.items()
-               if name.startswith('pyiqa.') and hasattr(module, 'load_file_from_url')]
-    with patch.object(torch, 'load', load_tensors):
-        originals = [(module, module.load_file_from_url) for module in loaders]
+        place = weights_path(file)
         try:
-            for module in loaders:
-                module.load_file_from_url = find
+            return str(locate(file) or fetch_once(file, place))
+        except OSError as error:
+            raise MetricError(f'{name} is needed and could not be fetched ({getattr(error, "reason", error)}). Put it, '
+                              f'from {url}, to {place}.') from None
+
+    def replace(old, new):
+        for name, module in list(sys.modules.items()):
+            if name.startswith('pyiqa.') and vars(module).get('load_file_from_url') is old:
+                module.load_file_from_url = new
+
+    with patch.object(torch, 'load', load_tensors), patch.object(torch.jit, 'load', load_known_script):
+        replace(original, find)
+        try:
             yield
         finally:
-            for module, original in originals:
-                module.load_file_from_url = original
+            replace(find, original)  # also in modules that were imported meanwhile

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 import torch
+from filelock import FileLock
 from tqdm import tqdm
 
 from basicsr_nriqa.iqa.interface import MetricError
@@ -42,7 +43,8 @@ class WeightsFile:
 
 def pyiqa_file(name):
     """A file of pyiqa's repository, whose names often end in the start of their sha256."""
-    url = f'https://huggingface.co/{_PYIQA_REPOSITORY}/resolve/main/{quote(name)}'
+    host = os.environ.get('HF_ENDPOINT', 'https://huggingface.co').rstrip('/')  # a mirror, as huggingface_hub has it
+    url = f'{host}/{_PYIQA_REPOSITORY}/resolve/main/{quote(name)}'
     return WeightsFile(name, url, 'pyiqa', published_digits(name))
 
 
@@ -84,6 +86,8 @@ def locate(file, weights=None):
     folders.append(Path('~/.cache/clip').expanduser())
     if os.environ.get(FOLDER_VARIABLE):
         folders.insert(0, Path(os.environ[FOLDER_VARIABLE]).expanduser())
+        if not folders[0].is_dir():
+            raise MetricError(f'{FOLDER_VARIABLE}={folders[0]}: no such folder.')
     if weights is not None:
         given = Path(weights).expanduser()
         folders.insert(0, given if given.is_dir() else given.parent)
@@ -161,7 +165,8 @@ def find_weights(info, weights=None, download=True):
 
     Args:
         info (MetricInfo): The metric.
-        weights (str | None): The metric's own file, whatever its name, or a folder with all files.
+        weights (str | None): The metric's own file, whatever its name, or a folder in which that file must be; for
+            backbones it is the first place to look.
         download (bool): Fetch what is missing.
 
     Returns:
@@ -172,26 +177,39 @@ def find_weights(info, weights=None, download=True):
     """
     if weights is not None and not Path(weights).expanduser().exists():
         raise MetricError(f"metric '{info.name}': weights: {weights}: no such file or folder.")
-    own = weights is not None and Path(weights).expanduser().is_file()
     found, missing, reasons = [], [], []
     for index, file in enumerate(info.files):
-        path = verified(Path(weights).expanduser(), '') if own and index == 0 else locate(file, weights)
-        if path is None and download:
-            try:
-                path = fetch(file, weights_path(file).parent)
-            except OSError as error:
-                reasons.append(str(error))
+        place = weights_path(file)
+        if weights is not None and index == 0:
+            given = Path(weights).expanduser()
+            place = given / file.name if given.is_dir() else given
+            path = verified(place, file.sha256 if given.is_dir() else '') if place.is_file() else None
+        else:
+            path = locate(file, weights)
+            if path is None and download:
+                try:
+                    path = fetch_once(file, place)
+                except OSError as error:
+                    reasons.append(str(error))
         if path is None:
-            missing.append(file)
+            missing.append((file, place))
         found.append(path)
     if missing:
-        reason = f'fetching failed: {reasons[0]}' if reasons else 'not fetched yet'
-        listed = '\n'.join(f'  {file.name}  from {file.url}\n    to {weights_path(file)}' for file in missing)
+        reason = f'fetching failed: {reasons[0]}' if reasons else 'not fetched' if download else \
+            'they are fetched when nothing else is wrong'
+        listed = '\n'.join(f'  {file.name}  from {file.url}\n    to {place}' for file, place in missing)
         raise MetricError(
             f"metric '{info.name}' needs its trained weights and they are not here ({reason}).\nPut\n{listed}\n"
             f'or, on a machine with network, run `python scripts/download_weights.py {info.name} -o FOLDER`, copy '
             f'FOLDER here and set {FOLDER_VARIABLE}=FOLDER.')
     return found
+
+
+def fetch_once(file, place):
+    """Fetch, or wait for another process of this machine or cluster that is fetching the same file."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f'{place}.lock'):
+        return verified(place, file.sha256) if place.is_file() else fetch(file, place.parent)
 
 
 def fetch(file, folder, cached=None):
@@ -251,9 +269,12 @@ def load_file(path):
         content = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:
         raise MetricError(f'{path}: cannot be read as plain weights: {error}') from None
-    if not isinstance(content, dict):
+    if isinstance(content, dict):
+        content = content.get('params', content)
+    if isinstance(content, torch.Tensor):
         return content
-    content = content.get('params', content)
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise MetricError(f'{path}: expected weights by name, got {type(content).__name__}.')
     return {key.removeprefix('module.'): value for key, value in content.items()}
 
 

@@ -1,10 +1,12 @@
 """Quality metrics as training losses (Kashkarov et al., "Can No-Reference Quality-Assessment Methods Serve as
 Perceptual Losses for Super-Resolution?", Sec. II and Table I)."""
+import math
+
 import torch
 from basicsr.utils.registry import LOSS_REGISTRY
 from torch import nn
 
-from basicsr_nriqa.iqa import MetricError, create_metric, metric_info, metric_options
+from basicsr_nriqa.iqa import MetricError, check_metric, create_metric, metric_info, metric_options
 from basicsr_nriqa.suggestion import suggest
 
 
@@ -39,15 +41,12 @@ class IQALoss(nn.Module):
         super().__init__()
         info = metric_info(metric)
         self.loss_weight = _checked_weight(info, loss_weight, allow_worsening)
-        if frames != 'all' and not _is_positive(frames):
-            raise MetricError(f"IQALoss: frames must be 'all' or a positive number, got {frames!r}.")
-        if chunk is not None and not _is_positive(chunk):
-            raise MetricError(f'IQALoss: chunk must be a positive number of frames, got {chunk!r}.')
+        _check_frames(frames, chunk)
         self.frames, self.chunk = frames, chunk
         if info.clip and chunk is not None:
             options['chunk'] = chunk
-        self.metric = create_metric(metric, **{**info.training, **options})
-        if info.fixed_by_pyiqa:
+        self.metric = create_metric(metric, **self._complete(info, options))
+        if info.unlisted:
             _check_gradient(self.metric)
 
     @classmethod
@@ -75,7 +74,14 @@ class IQALoss(nn.Module):
                 raise MetricError(f"{cls.__name__} with metric '{info.name}' has no option '{option}'"
                                   f"{suggest(option, known)}. It takes: {', '.join(sorted(known))}.")
         _checked_weight(info, options.get('loss_weight'), options.get('allow_worsening', False))
-        return info
+        _check_frames(options.get('frames', 'all'), options.get('chunk'))
+        given = {option: value for option, value in options.items() if option not in {*cls.OPTIONS, 'type'}}
+        return check_metric(info.name, **cls._complete(info, given))
+
+    @staticmethod
+    def _complete(info, options):
+        """Options of the metric with the catalogue's for training; a uniform grid is the published one."""
+        return dict(options) if options.get('crops') == 'uniform' else {**info.training, **options}
 
     def forward(self, output, target=None):
         """Compute the loss.
@@ -124,6 +130,13 @@ class IQALoss(nn.Module):
         return torch.randperm(count)[:self.frames].sort().values.to(device)
 
 
+def _check_frames(frames, chunk):
+    if frames != 'all' and not _is_positive(frames):
+        raise MetricError(f"IQALoss: frames must be 'all' or a positive number, got {frames!r}.")
+    if chunk is not None and not _is_positive(chunk):
+        raise MetricError(f'IQALoss: chunk must be a positive number of frames, got {chunk!r}.')
+
+
 def _is_positive(number):
     return isinstance(number, int) and not isinstance(number, bool) and number > 0
 
@@ -155,8 +168,9 @@ class _MeanOfChunks(torch.autograd.Function):
 def _checked_weight(info, weight, allow_worsening):
     if weight is None:
         weight = info.table1_weight
-    if not isinstance(weight, (int, float, type(None))) or isinstance(weight, bool):
-        raise MetricError(f"IQALoss: loss_weight must be a number, got {weight!r}.")
+    if weight is not None and (isinstance(weight, bool) or not isinstance(weight, (int, float))
+                               or not math.isfinite(weight)):
+        raise MetricError(f'IQALoss: loss_weight must be a number, got {weight!r}.')
     if weight is None:
         raise MetricError(f"IQALoss: metric '{info.name}' has no weight in Table I of the paper; give `loss_weight`.")
     worsens = weight < 0 if info.lower_better else weight > 0
@@ -173,14 +187,17 @@ def _check_gradient(metric):
     side = max(metric.info.min_size, 224)
     image = torch.rand(1, 3, side, side, generator=generator).requires_grad_()
     reference = (image.detach() + 0.05 * torch.rand(image.shape, generator=generator)).clamp(0, 1)
+    metric.mends_gradient = False
     try:
         gradient, = torch.autograd.grad(metric(image, reference).sum(), image, allow_unused=True)
     except RuntimeError as error:
         raise _unusable(metric, f'it cannot be differentiated ({error})') from None
+    finally:
+        metric.mends_gradient = True
+    if gradient is not None and not gradient.isfinite().all():
+        raise _unusable(metric, 'its gradient is not finite')
     if gradient is None or not gradient.any():
         raise _unusable(metric, 'its gradient is zero')
-    if not gradient.isfinite().all():
-        raise _unusable(metric, 'its gradient is not finite')
 
 
 def _unusable(metric, reason):

@@ -25,7 +25,7 @@ class NamedLoss(IQALoss):
     @classmethod
     def metric_name(cls, options):
         variant = options.get('variant') or next(iter(cls.VARIANTS))
-        if variant not in cls.VARIANTS:
+        if not isinstance(variant, str) or variant not in cls.VARIANTS:
             raise MetricError(f"{cls.__name__}: variant must be one of {', '.join(cls.VARIANTS)}, got '{variant}'.")
         return cls.VARIANTS[variant]
 

@@ -5,7 +5,7 @@ import torch
 from basicsr.utils.img_util import img2tensor
 from basicsr.utils.registry import METRIC_REGISTRY
 
-from basicsr_nriqa.iqa import MetricError, create_metric, metric_info, metric_options
+from basicsr_nriqa.iqa import MetricError, check_metric, create_metric, metric_options
 from basicsr_nriqa.suggestion import suggest
 
 _built = {}  # (process, device, name, options) -> metric: validation asks for the same ones again and again
@@ -13,7 +13,7 @@ _built = {}  # (process, device, name, options) -> metric: validation asks for t
 
 def cached_metric(name, device, **options):
     """The metric ``name`` on ``device``, built once per process."""
-    key = os.getpid(), str(device), name, tuple(sorted(options.items()))
+    key = os.getpid(), str(device), name, repr(sorted(options.items()))
     if key not in _built:
         _built[key] = create_metric(name, **options).to(device)
     return _built[key]
@@ -72,9 +72,9 @@ def calculate_iqa(img, img2=None, metric=None, crop_border=0, better=None, devic
         MetricError: a grey image or one with alpha, too small an image, no reference where one is needed.
     """
     for image in (img, img2):
-        if image is not None and (image.ndim != 3 or image.shape[2] != 3):
-            raise MetricError(f'{metric}: expected (h,w,3), BGR, got {image.shape}. Repeat a grey image three times, '
-                             'leave an alpha channel out.')
+        if image is not None and (image.ndim != 3 or image.shape[2] != 3 or image.dtype != 'uint8'):
+            raise MetricError(f'{metric}: expected (h,w,3) uint8, BGR, got {image.shape} {image.dtype}. Repeat a grey '
+                              'image three times, leave an alpha channel out.')
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
     images = [image if image is None else img2tensor(image).unsqueeze(0).to(device) / 255 for image in (img, img2)]
     return score_frames(*images, metric, crop_border, **options).item()
@@ -82,13 +82,13 @@ def calculate_iqa(img, img2=None, metric=None, crop_border=0, better=None, devic
 
 def _check(options):
     """Check the options of a metric before anything is built, as ``IQALoss.check`` does for losses."""
-    info = metric_info(options.get('metric'))
-    known = {'type', 'metric', 'crop_border', 'better', 'device', 'batch', *metric_options(info.name)}
+    own = ('type', 'metric', 'crop_border', 'better', 'device', 'batch')
+    known = {*own, *metric_options(options.get('metric'))}
     for option in options:
         if option not in known:
-            raise MetricError(f"metric '{info.name}' has no option '{option}'{suggest(option, known)}. "
-                              f"It takes: {', '.join(sorted(known))}.")
-    return info
+            raise MetricError(f"calculate_iqa with metric '{options['metric']}' has no option '{option}'"
+                              f"{suggest(option, known)}. It takes: {', '.join(sorted(known))}.")
+    return check_metric(options['metric'], **{key: value for key, value in options.items() if key not in own})
 
 
 calculate_iqa.check = _check

@@ -10,7 +10,6 @@ from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import master_only
 from basicsr.utils.registry import MODEL_REGISTRY
-from torch import nn
 
 from basicsr_nriqa import compat
 from basicsr_nriqa.balancing import BALANCERS
@@ -61,9 +60,12 @@ class VideoIQAModel(ClipValidation, SRModel):
         self.ema_decay = train_opt.get('ema_decay', 0)
         if self.ema_decay > 0:
             self._init_ema()
-        self.losses = nn.ModuleDict(self._build_losses(train_opt)).to(self.device)
+        self.losses = {name: loss.to(self.device) for name, loss in self._build_losses(train_opt).items()}
         balance_opt = {'type': 'fixed', **(train_opt.get('balance_opt') or {})}
-        self.balancer = BALANCERS[balance_opt.pop('type')](**balance_opt)
+        try:
+            self.balancer = BALANCERS[balance_opt.pop('type')](**balance_opt)
+        except ValueError as error:
+            raise OptionsError(f'train:balance_opt: {error}') from None
         optimised = [loss.metric.info.name for loss in self.losses.values() if hasattr(loss, 'metric')]
         self.trained_with = {'loss': ' & '.join(optimised) or BASELINE, 'optimised': optimised}
         self.fix_flow_iter = train_opt.get('fix_flow') or 0
@@ -111,6 +113,9 @@ class VideoIQAModel(ClipValidation, SRModel):
         self._fix_flow(current_iter < self.fix_flow_iter)
         self.optimizer_g.zero_grad()
         self.output = self.net_g(self.lq)
+        if not self.output.isfinite().all():
+            raise FloatingPointError(f"Iteration {current_iter}: the network's output is not finite. Its last "
+                                     'checkpoint is whole; lower the learning rate or the weights of the losses.')
         gradients, values, deficits = self._gradients_at_output()
         for name, value in values.items():
             if not value.isfinite():
@@ -120,6 +125,8 @@ class VideoIQAModel(ClipValidation, SRModel):
         self.optimizer_g.step()
         self.log_dict = self.reduce_loss_dict(values)
         self.log_dict.update({f'w_{name}': weight for name, weight in self.balancer.weights.items()})
+        if self.balancer.skipped:  # steps in which losses or gradients could not be balanced
+            self.log_dict['w_skipped'] = self.balancer.skipped
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
 

@@ -97,7 +97,8 @@ def test_bad_input():
 
 
 @pytest.mark.parametrize('metric, weight, reason', [
-    ('entropy', -1, 'cannot be differentiated|gradient is zero'), ('piqe', 1, 'gradient is zero|differentiated')])
+    ('entropy', -1, 'cannot be differentiated|gradient is zero'), ('piqe', 1, 'gradient is zero|differentiated'),
+    ('mad', 1, 'gradient is not finite')])
 def test_metrics_without_a_gradient_are_refused(metric, weight, reason):
     with pytest.raises(MetricError, match=f'cannot be a loss: .*({reason})'):
         _loss(metric, weight)

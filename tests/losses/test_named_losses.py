@@ -64,6 +64,9 @@ def test_training_uses_one_random_crop_unless_told_otherwise():
         loss = build_loss({'type': 'HyperIQALoss'})
         whole = build_loss({'type': 'IQALoss', 'metric': 'hyperiqa', 'num_crops': None})
     assert (loss.loss_weight, loss.metric.num_crops, loss.metric.crops) == (-0.005, 1, 'random')
+    with random_weights():
+        grid = build_loss({'type': 'HyperIQALoss', 'crops': 'uniform'})
+    assert (grid.metric.num_crops, grid.metric.crops) == (25, 'uniform')
     assert (whole.metric.num_crops, whole.metric.crops) == (25, 'uniform')
 
 

@@ -114,8 +114,8 @@ def test_clip_metrics_give_one_score_a_clip():
 
 def test_bad_images_and_options():
     image = np.zeros((64, 64, 3), np.uint8)
-    for bad in (image[..., 0], np.zeros((64, 64, 4), np.uint8)):
-        with pytest.raises(ValueError, match=r'tinyiqa: expected \(h,w,3\), BGR'):
+    for bad in (image[..., 0], np.zeros((64, 64, 4), np.uint8), image / 255.):
+        with pytest.raises(ValueError, match=r'tinyiqa: expected \(h,w,3\) uint8, BGR'):
             calculate_metric({'img': bad}, {'type': 'calculate_iqa', 'metric': 'tinyiqa'})
     with pytest.raises(ValueError, match='ssim compares with a reference'):
         calculate_metric({'img': image}, {'type': 'calculate_iqa', 'metric': 'ssim'})
