@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from basicsr_nriqa.iqa.interface import MetricError, QualityMetric
-from basicsr_nriqa.iqa.network_tools import Normalize, adopt_tensors, recompute, speed_up
+from basicsr_nriqa.iqa.network_tools import Normalize, adopt_tensors, blocks, recompute, speed_up
 from basicsr_nriqa.iqa.weights import find_weights, load_file, load_weights, random_seed
 
 # arguments of pyiqa's CLIP, whose towers can do without position embeddings
@@ -116,9 +116,7 @@ class CLIPIQAMetric(QualityMetric):
         network = CLIPIQA(clip, prompts, pos_embedding='512' in info.name)
         if checkpoint:
             visual = network.visual
-            parts = [(visual, name) for name in visual._modules if name.startswith('layer')] or \
-                [(visual.transformer.resblocks, name) for name in visual.transformer.resblocks._modules]
-            recompute(parts)
+            recompute(blocks(getattr(visual, 'transformer', visual)))
         super().__init__(info, adopt_tensors(network))
 
 

@@ -1,7 +1,7 @@
 """HyperIQA (Su et al., "Blindly Assess Image Quality in the Wild Guided by a Self-Adaptive Hyper Network", CVPR 2020).
 """
 from basicsr_nriqa.iqa.crop_metric import CropMetric
-from basicsr_nriqa.iqa.network_tools import adopt_tensors, channels_last, no_downloads, recompute, speed_up
+from basicsr_nriqa.iqa.network_tools import adopt_tensors, blocks, channels_last, no_downloads, recompute, speed_up
 from basicsr_nriqa.iqa.weights import find_weights, load_file, load_weights, random_seed
 
 
@@ -26,7 +26,7 @@ class HyperIQAMetric(CropMetric):
             load_weights(network, load_file(path), path)
         speed_up(adopt_tensors(network))
         if checkpoint:
-            recompute([(network.base_model, f'layer{stage}') for stage in range(1, 5)])
+            recompute(blocks(network.base_model))
         super().__init__(info, network, num_crops, crops)
 
     def score_crops(self, crops, counts):

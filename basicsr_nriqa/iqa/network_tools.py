@@ -73,8 +73,23 @@ class Recomputed(nn.Module):
         return checkpoint(self.module, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
+def blocks(network):
+    """The smallest parts worth recomputing: children that are neither single layers nor nn.Sequential.
+
+    Returns:
+        list[tuple[nn.Module, str]]: Parent and name of each.
+    """
+    found = []
+    for name, child in network.named_children():
+        if isinstance(child, nn.Sequential):
+            found += blocks(child)
+        elif any(True for _ in child.children()):
+            found.append((network, name))
+    return found
+
+
 def recompute(parts):
-    """Wrap children in :class:`Recomputed`.
+    """Wrap children in :class:`Recomputed`. The smaller the parts, the lower the peak of memory.
 
     Args:
         parts (list[tuple[nn.Module, str]]): Parent and name of the child.

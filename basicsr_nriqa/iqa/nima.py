@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from basicsr_nriqa.iqa.interface import MetricError, QualityMetric
-from basicsr_nriqa.iqa.network_tools import Normalize, recompute, speed_up
+from basicsr_nriqa.iqa.network_tools import Normalize, blocks, recompute, speed_up
 from basicsr_nriqa.iqa.weights import find_weights, load_file, load_weights, random_seed
 
 
@@ -46,13 +46,14 @@ class NIMAMetric(QualityMetric):
             ``whole``: both sides resized, which changes the aspect; every pixel gets a gradient.
             Of a square image all three are the same.
         weights (str | None): File with the published weights, or the folder that holds it.
-        checkpoint (bool): Compute the features a second time in the backward pass instead of keeping them.
+        checkpoint (bool): Compute the features a second time in the backward pass instead of keeping them; not for
+            VGG-16.
     """
 
     FITS = ('center', 'tiles', 'whole')
 
     def __init__(self, info, fit='center', weights=None, checkpoint=False):
-        self.check_options(info, fit)
+        self.check_options(info, fit, checkpoint)
         network = NIMA('vgg16' if 'vgg16' in info.name else 'inception_resnet_v2',
                        num_classes=1 if info.name in ('nima-koniq', 'nima-spaq') else 10)
         if random_seed() is None:
@@ -60,14 +61,16 @@ class NIMAMetric(QualityMetric):
             load_weights(network, load_file(path), path)
         speed_up(network)
         if checkpoint:
-            recompute([(network.base_model, name) for name in network.base_model])
+            recompute(blocks(network.base_model))
         super().__init__(info, network)
         self.fit = fit
 
     @classmethod
-    def check_options(cls, info, fit='center', **_):
+    def check_options(cls, info, fit='center', checkpoint=False, **_):
         if fit not in cls.FITS:
             raise MetricError(f"metric '{info.name}': fit must be one of {', '.join(cls.FITS)}, got '{fit}'.")
+        if checkpoint and 'vgg16' in info.name:
+            raise MetricError(f"metric '{info.name}' cannot recompute its features; leave `checkpoint` out.")
 
     def score(self, distorted, reference=None):
         tiles = self._tiles(distorted)

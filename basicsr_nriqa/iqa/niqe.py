@@ -27,16 +27,14 @@ class NIQEMetric(QualityMetric):
         self.pristine = tuple(torch.from_numpy(part) for part in pristine)  # float64 whatever the metric is moved to
 
     def score(self, distorted, reference=None):
-        return torch.stack([self._score_one(image) for image in distorted.split(1)])
-
-    def _score_one(self, image):
         from pyiqa.archs.niqe_arch import calculate_niqe
-        worst = image.sum() * 0 + self.info.score_range[1]
-        if image.requires_grad:
-            image = image.view_as(image)
-            image.register_hook(lambda gradient: gradient.nan_to_num(0, 0, 0))
+        worst = distorted.sum((1, 2, 3)) * 0 + self.info.score_range[1]
+        seen = distorted
+        if seen.requires_grad:
+            seen = distorted.view_as(distorted)
+            seen.register_hook(lambda gradient: gradient.nan_to_num(0, 0, 0))
         try:
-            score = calculate_niqe(image, mu_pris_param=self.pristine[0], cov_pris_param=self.pristine[1])
-        except torch.linalg.LinAlgError:
-            return worst
-        return torch.where(score.isfinite(), score, worst)
+            scores = calculate_niqe(seen, mu_pris_param=self.pristine[0], cov_pris_param=self.pristine[1])
+        except torch.linalg.LinAlgError:  # of one image at least
+            return worst if len(seen) == 1 else torch.cat([self.score(image) for image in distorted.split(1)])
+        return torch.where(scores.isfinite(), scores, worst)

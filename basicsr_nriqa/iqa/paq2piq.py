@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from basicsr_nriqa.iqa.interface import QualityMetric
-from basicsr_nriqa.iqa.network_tools import channels_last, recompute, speed_up
+from basicsr_nriqa.iqa.network_tools import channels_last, speed_up
 from basicsr_nriqa.iqa.weights import find_weights, load_file, load_weights, random_seed
 
 
@@ -52,15 +52,11 @@ class PaQ2PiQMetric(QualityMetric):
     Args:
         info (MetricInfo): ``paq2piq``.
         weights (str | None): File with the published weights, or the folder that holds it.
-        checkpoint (bool): Compute the features a second time in the backward pass instead of keeping them.
     """
 
-    def __init__(self, info, weights=None, checkpoint=False):
+    def __init__(self, info, weights=None):
         network = PaQ2PiQ()
         if random_seed() is None:
             path, = find_weights(info, weights)
             load_weights(network, load_file(path), path)
-        speed_up(network)
-        if checkpoint:
-            recompute([(network.body, str(index)) for index in range(4, 8)])  # the four stages of ResNet
-        super().__init__(info, network)
+        super().__init__(info, speed_up(network))

@@ -6,6 +6,8 @@ from basicsr_nriqa.iqa.interface import QualityMetric
 from basicsr_nriqa.iqa.network_tools import Recomputed, channels_last, speed_up
 from basicsr_nriqa.iqa.weights import find_weights, load_file, load_weights, random_seed
 
+_PATCHES_RECOMPUTED_AT_ONCE = 16
+
 
 class PieAPPMetric(QualityMetric):
     """PieAPP on pyiqa's patches: 64 x 64 px at every 27th pixel, which overlap.
@@ -34,9 +36,13 @@ class PieAPPMetric(QualityMetric):
         network = self.network
         with torch.no_grad():
             wanted, wanted_coarse = network.compute_features(self._patches(reference))
-        # compute_features is a method, so it is recomputed as a function rather than wrapped as a child
-        features = Recomputed(network.compute_features) if self.checkpoint else network.compute_features
-        found, found_coarse = features(self._patches(distorted))
+        patches = self._patches(distorted)
+        if self.checkpoint:
+            features = Recomputed(network.compute_features)
+            parts = [features(part) for part in patches.split(_PATCHES_RECOMPUTED_AT_ONCE)]
+            found, found_coarse = (torch.cat(column) for column in zip(*parts))
+        else:
+            found, found_coarse = network.compute_features(patches)
         errors = network.fc2_score(F.relu(_linear(network.fc1_score, wanted - found)))
         errors = network.ref_score_subtract(0.01 * errors).view(len(distorted), -1)
         weights = network.fc2_weight(F.relu(network.fc1_weight(wanted_coarse - found_coarse))) + 1e-6

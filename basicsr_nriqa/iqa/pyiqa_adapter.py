@@ -16,6 +16,7 @@ from basicsr_nriqa.iqa.network_tools import adopt_tensors
 from basicsr_nriqa.iqa.weights import WeightsFile, fetch_once, locate, published_digits, sha256, weights_path
 
 _OF_COLLECTIONS = ('FID', 'InceptionScore')  # they compare sets of images
+_FRAGILE = ('fsim', 'nlpd', 'vsi', 'vif')  # of our catalogue, those that are not finite on some images
 _REMOTE_CODE = ('QAlign', 'Compare2Score')  # transformers with trust_remote_code
 
 
@@ -60,8 +61,6 @@ class PyiqaMetric(QualityMetric):
             run code that comes with its weights.
     """
 
-    mends_gradient = True
-
     def __init__(self, info):
         from pyiqa.archs import build_network
         from pyiqa.default_model_configs import DEFAULT_CONFIGS
@@ -83,17 +82,18 @@ class PyiqaMetric(QualityMetric):
                     if isinstance(part, torch.nn.Module):
                         part.eval().requires_grad_(False)
         super().__init__(info, adopt_tensors(network))
+        self.mends = info.unlisted or info.name in _FRAGILE
 
     def score(self, distorted, reference=None):
         seen = distorted
-        if distorted.requires_grad and self.mends_gradient:
+        if distorted.requires_grad and self.mends:
             seen = distorted.view_as(distorted)
             seen.register_hook(lambda gradient: gradient.nan_to_num(0, 0, 0))
         if self.info.name == 'vsi':
             seen, reference = seen + (seen.clamp(0, 1) - seen).detach(), reference.clamp(0, 1)
         scores = super().score(seen, reference)
         scores = (scores[0] if isinstance(scores, tuple) else scores).reshape(len(distorted))
-        if reference is None or self.info.score_range is None:
+        if not self.mends or reference is None or self.info.score_range is None:
             return scores
         best, worst = sorted(self.info.score_range, reverse=not self.info.lower_better)
         equal = (distorted == reference).flatten(1).all(1)

@@ -187,13 +187,13 @@ def _check_gradient(metric):
     side = max(metric.info.min_size, 224)
     image = torch.rand(1, 3, side, side, generator=generator).requires_grad_()
     reference = (image.detach() + 0.05 * torch.rand(image.shape, generator=generator)).clamp(0, 1)
-    metric.mends_gradient = False
+    metric.mends = False  # or the metric's own gradient would not be seen
     try:
         gradient, = torch.autograd.grad(metric(image, reference).sum(), image, allow_unused=True)
     except RuntimeError as error:
         raise _unusable(metric, f'it cannot be differentiated ({error})') from None
     finally:
-        metric.mends_gradient = True
+        metric.mends = True
     if gradient is not None and not gradient.isfinite().all():
         raise _unusable(metric, 'its gradient is not finite')
     if gradient is None or not gradient.any():

@@ -20,7 +20,7 @@ EVERY = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 CROPPED = ['hyperiqa', pytest.param('maniqa', marks=pytest.mark.slow)]
 # pyiqa rounds the image to 8 bits and lets the gradient straight through, so only long steps see the slope
 ROUNDING = ('niqe', 'ssim', 'ssimc', 'ms_ssim', 'cw_ssim', 'gmsd')
-BIG = ['lpips', 'pieapp', 'dbcnn', 'nima', 'paq2piq', 'hyperiqa', 'clipiqa', 'mdtvsfa',
+BIG = ['lpips', 'pieapp', 'dbcnn', 'nima', 'hyperiqa', 'clipiqa', 'mdtvsfa',
        *(pytest.param(name, marks=pytest.mark.slow) for name in ('maniqa', 'lpips-vgg', 'clipiqa+_vitL14_512'))]
 
 
@@ -324,6 +324,7 @@ def test_nima_sees_the_middle_or_all(fit, columns):
 @pytest.mark.parametrize('name, options, message', [
     ('hyperiqa', {'num_crops': 0}, 'num_crops must be a positive whole number'),
     ('hyperiqa', {'crops': 'center'}, 'crops must be one of random, uniform'),
+    ('nima-vgg16-ava', {'checkpoint': True}, 'cannot recompute its features'),
     ('nima', {'fit': 'squash'}, 'fit must be one of center, tiles, whole'),
     ('mdtvsfa', {'score': 'raw'}, 'score must be mapped or relative'),
     ('mdtvsfa', {'chunk': 0}, 'chunk must be a positive whole number')])
