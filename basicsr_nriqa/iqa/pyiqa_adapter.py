@@ -19,6 +19,8 @@ _OF_COLLECTIONS = ('FID', 'InceptionScore')  # they compare sets of images
 _FRAGILE = ('fsim', 'nlpd', 'vsi', 'vif')  # of our catalogue, those that are not finite on some images
 _REMOTE_CODE = ('QAlign', 'Compare2Score')  # transformers with trust_remote_code
 
+_USUALLY_ENOUGH = 224  # px; a metric that fails on smaller images fails because of their size
+
 
 def pyiqa_names():
     """Names of all metrics of the installed pyiqa that score single images."""
@@ -91,7 +93,13 @@ class PyiqaMetric(QualityMetric):
             seen.register_hook(lambda gradient: gradient.nan_to_num(0, 0, 0))
         if self.info.name == 'vsi':
             seen, reference = seen + (seen.clamp(0, 1) - seen).detach(), reference.clamp(0, 1)
-        scores = super().score(seen, reference)
+        try:
+            scores = super().score(seen, reference)
+        except (RuntimeError, AssertionError, ValueError) as error:
+            if min(distorted.shape[2:]) >= _USUALLY_ENOUGH or not self.info.unlisted:
+                raise
+            height, width = distorted.shape[2:]
+            raise MetricError(f'{self.info.name}: pyiqa cannot score images of {width}x{height} px: {error}') from error
         scores = (scores[0] if isinstance(scores, tuple) else scores).reshape(len(distorted))
         if not self.mends or reference is None or self.info.score_range is None:
             return scores
