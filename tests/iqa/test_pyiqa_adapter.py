@@ -17,10 +17,8 @@ def hub(tmp_path, monkeypatch):
         raise URLError('no route to host')
 
     monkeypatch.setattr(weights, 'urlopen', fail)
-    before = torch.hub.get_dir()
-    torch.hub.set_dir(tmp_path)
-    yield tmp_path
-    torch.hub.set_dir(before)
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    return tmp_path / 'hub'
 
 
 def test_missing_files_are_named_with_source_and_place(hub):
@@ -40,7 +38,7 @@ def test_pyiqas_own_loader_is_back_afterwards(hub):
 
 
 def test_files_that_hold_objects_are_refused(hub):
-    (hub / 'pyiqa').mkdir()
+    (hub / 'pyiqa').mkdir(parents=True)
     torch.save(pytest.raises, hub / 'pyiqa/brisque_svm_weights.pth')
     with pytest.raises(MetricError, match="'brisque': pyiqa could not build it"):
         create_metric('brisque')
