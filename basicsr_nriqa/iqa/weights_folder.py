@@ -9,7 +9,6 @@ from pathlib import Path
 from basicsr_nriqa.iqa.catalogue import CATALOGUE
 from basicsr_nriqa.iqa.interface import MetricError
 from basicsr_nriqa.iqa.weights import SUMS, fetch, locate, recorded_sums, sha256, verified
-from basicsr_nriqa.study.scores import write_atomically
 
 
 def needed_files(names):
@@ -58,9 +57,15 @@ def fill_folder(files, folder, report=print):
             report(f'{file.name}: FAILED: {reason}')
             continue
         sums[file.name] = sha256(place)
-        write_atomically(folder / SUMS, ''.join(f'{digest}  {name}\n' for name, digest in sorted(sums.items())))
+        _record(folder / SUMS, sums)
         report(f'{file.name}: {done}')
     return failed
+
+
+def _record(path, sums):
+    partial = path.with_name(f'{path.name}.partial')
+    partial.write_text(''.join(f'{digest}  {name}\n' for name, digest in sorted(sums.items())))
+    partial.replace(path)
 
 
 def check_folder(folder, needed=()):
