@@ -110,7 +110,7 @@ class IQALoss(nn.Module):
         return self.loss_weight * _MeanOfChunks.apply(output, target, self.metric, self.chunk)
 
     def deficit(self, value):
-        """How far a value of this loss is from the best it can be, which is never negative; for balancers.
+        """How far a value of this loss is from the best it can be, for balancers; positive inside the nominal range.
 
         Args:
             value (Tensor): What the loss returned.
