@@ -1,5 +1,6 @@
 """Trained weights of metrics: where they are looked for, how they come there, and how they are loaded safely."""
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -202,6 +203,8 @@ def find_weights(info, weights=None, download=True):
             f"metric '{info.name}' needs its trained weights and they are not here ({reason}).\nPut\n{listed}\n"
             f'or, on a machine with network, run `python scripts/download_weights.py {info.name} -o FOLDER`, copy '
             f'FOLDER here and set {FOLDER_VARIABLE}=FOLDER.')
+    # BasicSR's logger: a training's log says which weights a metric had, and so which variant it was
+    logging.getLogger('basicsr').info('Metric %s: weights from %s', info.name, ', '.join(map(str, found)))
     return found
 
 

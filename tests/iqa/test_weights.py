@@ -453,3 +453,12 @@ def test_download_weights_in_other_cases(script, offline, tmp_path):
         status, _, errors = script('download_weights.py', *arguments, '-o', out)
         assert status == 2 and errors.startswith(f'error: {reason}') and errors.count('\n') == 1
     assert script('download_weights.py', '-o', out)[0] == 2
+
+
+def test_the_log_says_which_files_were_used(tmp_path, caplog):
+    info = metric_info('paq2piq')
+    path = tmp_path / info.files[0].name
+    path.write_bytes(b'')
+    with caplog.at_level('INFO', 'basicsr'):
+        find_weights(info, path)
+    assert f'Metric paq2piq: weights from {path}' in caplog.text
