@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from basicsr_nriqa.files import write_atomically
 from basicsr_nriqa.models.calibration import (
     RULES,
     Crops,
@@ -17,7 +18,6 @@ from basicsr_nriqa.models.calibration import (
     trained_network,
     unit_losses,
 )
-from basicsr_nriqa.study.scores import write_atomically
 
 EXAMPLE = """example:
   python scripts/calibrate_weights.py maniqa lpips --gt datasets/vimeo90k/vimeo90k_test_GT.lmdb \\

@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from basicsr_nriqa.files import write_atomically
 from basicsr_nriqa.iqa.distortions import DISTORTIONS, UNGRADED
 from basicsr_nriqa.iqa.tinyiqa import load_tinyiqa
 from basicsr_nriqa.iqa.tinyiqa_training import held_out_correlations, train, weights_file
-from basicsr_nriqa.study.scores import write_atomically
 
 
 def main():

@@ -7,7 +7,7 @@ import torch
 from basicsr_nriqa.iqa.clipiqa import CLIPIQAMetric
 from basicsr_nriqa.iqa.dbcnn import DBCNNMetric
 from basicsr_nriqa.iqa.hyperiqa import HyperIQAMetric
-from basicsr_nriqa.iqa.interface import MetricError, MetricInfo, QualityMetric
+from basicsr_nriqa.iqa.interface import MetricError, MetricInfo
 from basicsr_nriqa.iqa.lpips import LPIPSMetric
 from basicsr_nriqa.iqa.maniqa import MANIQAMetric
 from basicsr_nriqa.iqa.mdtvsfa_metric import MDTVSFAMetric
@@ -16,7 +16,7 @@ from basicsr_nriqa.iqa.niqe import NIQEMetric
 from basicsr_nriqa.iqa.paq2piq import PaQ2PiQMetric
 from basicsr_nriqa.iqa.pieapp import PieAPPMetric
 from basicsr_nriqa.iqa.pyiqa_adapter import PyiqaMetric, pyiqa_info, pyiqa_names
-from basicsr_nriqa.iqa.tinyiqa import load_tinyiqa
+from basicsr_nriqa.iqa.tinyiqa import TinyIQAMetric
 from basicsr_nriqa.iqa.weights import WeightsFile, clip_file, pyiqa_file, random_seed, torchvision_file
 from basicsr_nriqa.suggestion import suggest
 
@@ -84,9 +84,9 @@ _ENTRIES = [
                              (pyiqa_file('CLIPIQA+_RN50_512-89f5d940.pth'), _RN50))),
     (CLIPIQAMetric, _clipiqa('clipiqa+_vitL14_512', 'KonIQ-10k, by pyiqa',
                              (pyiqa_file('CLIPIQA+_ViTL14_512-e66488f2.pth'), _VIT_L14))),
-    (None, MetricInfo('tinyiqa', full_reference=False, lower_better=False, score_range=(0, 1), min_size=32,
-                      source='shipped with this plugin, for demos and tests only; no published metric',
-                      trained_on='synthetic distortions of eight photographs', license='Apache-2.0')),
+    (TinyIQAMetric, MetricInfo('tinyiqa', full_reference=False, lower_better=False, score_range=(0, 1), min_size=32,
+                               source='shipped with this plugin, for demos and tests only; no published metric',
+                               trained_on='synthetic distortions of eight photographs', license='Apache-2.0')),
     (NIQEMetric, MetricInfo('niqe', False, True, (0, 100), 192, 'NIQE, Mittal et al. 2013', 'pristine photographs',
                             f'{_PYIQA}; parameters from BasicSR')),
     *((PyiqaMetric, info) for info in (
@@ -130,7 +130,7 @@ def metric_options(name):
         MetricError: unknown metric.
     """
     metric_class = _CLASSES.get(metric_info(name).name, PyiqaMetric)
-    return [] if metric_class is None else [key for key in inspect.signature(metric_class).parameters if key != 'info']
+    return [key for key in inspect.signature(metric_class).parameters if key != 'info']
 
 
 def check_metric(name, **options):
@@ -150,8 +150,7 @@ def check_metric(name, **options):
                               f"It takes: {', '.join(known) or 'none'}.")
     if not isinstance(options.get('weights'), (str, PathLike, type(None))):
         raise MetricError(f"metric '{name}': weights must be the path of a file or folder, got {options['weights']!r}.")
-    if _CLASSES.get(name):
-        _CLASSES[name].check_options(info, **options)
+    _CLASSES.get(name, PyiqaMetric).check_options(info, **options)
     return info
 
 
@@ -169,8 +168,6 @@ def create_metric(name, **options):
         MetricError: unknown name or option, or weights that are not to be had.
     """
     info = check_metric(name, **options)
-    if name == 'tinyiqa':
-        return QualityMetric(info, load_tinyiqa())
     metric_class = _CLASSES.get(name, PyiqaMetric)
     if random_seed() is None:
         return metric_class(info, **options)

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from basicsr_nriqa.iqa.interface import MetricError, QualityMetric
 from basicsr_nriqa.iqa.network_tools import Normalize, adopt_tensors, blocks, recompute, speed_up
-from basicsr_nriqa.iqa.weights import find_weights, load_file, load_weights, random_seed
+from basicsr_nriqa.iqa.weights import find_weights, load_file, load_weights, random_seed, verified
 
 # arguments of pyiqa's CLIP, whose towers can do without position embeddings
 CLIP_ARGUMENTS = {'RN50': (1024, 224, (3, 4, 6, 3), 64, None, 77, 49408, 512, 8, 12),
@@ -29,7 +29,6 @@ def load_clip(path, digits):
                                                 zipfile.ZipFile(path).namelist())
     if not scripted:
         return load_file(path)
-    from basicsr_nriqa.iqa.weights import verified
     return torch.jit.load(str(verified(path, digits)), map_location='cpu').state_dict()
 
 

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from basicsr_nriqa.iqa.interface import QualityMetric
 from basicsr_nriqa.iqa.network_tools import Normalize, recompute, speed_up
-from basicsr_nriqa.iqa.weights import find_weights, load_file, load_weights, random_seed
+from basicsr_nriqa.iqa.weights import load_trained
 
 _SCNN = ((48, 1), (48, 2), (64, 1), (64, 2), (64, 1), (64, 2), (128, 1), (128, 1), (128, 2))  # channels, stride
 
@@ -51,9 +51,7 @@ class DBCNNMetric(QualityMetric):
 
     def __init__(self, info, weights=None, checkpoint=False):
         network = DBCNN()
-        if random_seed() is None:
-            path, = find_weights(info, weights)
-            load_weights(network, load_file(path), path)
+        load_trained(network, info, weights)
         speed_up(network)
         if checkpoint:
             for name, ends in (('features1', (5, 10, 17, 24, 30)), ('features2', (6, 12, 27))):  # VGG-16's at its pools

@@ -2,7 +2,7 @@
 """
 from basicsr_nriqa.iqa.crop_metric import CropMetric
 from basicsr_nriqa.iqa.network_tools import adopt_tensors, blocks, channels_last, no_downloads, recompute, speed_up
-from basicsr_nriqa.iqa.weights import find_weights, load_file, load_weights, random_seed
+from basicsr_nriqa.iqa.weights import load_trained
 
 
 class HyperIQAMetric(CropMetric):
@@ -21,9 +21,7 @@ class HyperIQAMetric(CropMetric):
         from pyiqa.archs.hypernet_arch import HyperNet
         with no_downloads():
             network = HyperNet(pretrained=False)
-        if random_seed() is None:
-            path, = find_weights(info, weights)
-            load_weights(network, load_file(path), path)
+        load_trained(network, info, weights)
         speed_up(adopt_tensors(network))
         if checkpoint:
             recompute(blocks(network.base_model))

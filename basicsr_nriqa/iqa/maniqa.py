@@ -5,7 +5,7 @@ from torch import nn
 
 from basicsr_nriqa.iqa.crop_metric import CropMetric
 from basicsr_nriqa.iqa.network_tools import adopt_tensors, no_downloads, recompute
-from basicsr_nriqa.iqa.weights import find_weights, load_file, load_weights, random_seed
+from basicsr_nriqa.iqa.weights import load_trained
 
 _TAPS = [6, 7, 8, 9]  # blocks of the vision transformer whose tokens are used; what follows them is left out
 
@@ -28,9 +28,7 @@ class MANIQAMetric(CropMetric):
         from pyiqa.default_model_configs import DEFAULT_CONFIGS
         with no_downloads():
             network = MANIQA(**{**DEFAULT_CONFIGS[info.name]['metric_opts'], 'pretrained': False})
-        if random_seed() is None:
-            path, = find_weights(info, weights)
-            load_weights(network, load_file(path), path)
+        load_trained(network, info, weights)
         adopt_tensors(network)
         vit = network.vit
         for block in vit.blocks:

@@ -8,8 +8,9 @@ gradient at every pixel of every frame. The networks are meant for eval mode.
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 from torchvision.models import resnet50
+
+from basicsr_nriqa.iqa.network_tools import Normalize, Recomputed
 
 SMALLEST_SIDE = 33  # gives a feature map of 2 x 2; one position has no standard deviation
 DATASETS = {'K': 'KoNViD-1k', 'C': 'CVD2014', 'L': 'LIVE-Qualcomm', 'N': 'LIVE-VQC'}
@@ -29,8 +30,7 @@ class ResNet50Features(nn.Module):
         for name, module in resnet50(weights=None).named_children():
             if name not in ('avgpool', 'fc'):
                 self.network.add_module(name, module)
-        self.register_buffer('mean', torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), persistent=False)
-        self.register_buffer('std', torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
+        self.normalize = Normalize()
 
     def forward(self, frames):
         """Describe frames.
@@ -48,8 +48,7 @@ class ResNet50Features(nn.Module):
         if min(frames.shape[-2:]) < SMALLEST_SIDE:
             height, width = frames.shape[-2:]
             raise ValueError(f'MDTVSFA: frames must be at least {SMALLEST_SIDE} px a side, got {width}x{height}.')
-        frames = ((frames - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        features = self.network(frames)
+        features = self.network(self.normalize(frames))
         # no sqrt(var): torch.std knows that its gradient is zero where the features are flat, sqrt gives NaN
         return torch.cat([features.mean((2, 3)), features.std((2, 3))], 1)
 
@@ -168,7 +167,7 @@ class MDTVSFA(nn.Module):
         if chunk is None:
             features = self.features(frames)
         else:
-            features = torch.cat([checkpoint(self.features, part, use_reentrant=False, preserve_rng_state=False)
-                                  for part in frames.split(chunk)])
+            recomputed = Recomputed(self.features)
+            features = torch.cat([recomputed(part) for part in frames.split(chunk)])
         relative, mapped = self.head(features.unflatten(0, clips.shape[:2]))
         return mapped if score == 'mapped' else relative

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from basicsr_nriqa.iqa.interface import MetricError, QualityMetric
 from basicsr_nriqa.iqa.network_tools import Normalize, blocks, recompute, speed_up
-from basicsr_nriqa.iqa.weights import find_weights, load_file, load_weights, random_seed
+from basicsr_nriqa.iqa.weights import load_trained
 
 
 class NIMA(nn.Module):
@@ -56,9 +56,7 @@ class NIMAMetric(QualityMetric):
         self.check_options(info, fit, checkpoint)
         network = NIMA('vgg16' if 'vgg16' in info.name else 'inception_resnet_v2',
                        num_classes=1 if info.name in ('nima-koniq', 'nima-spaq') else 10)
-        if random_seed() is None:
-            path, = find_weights(info, weights)
-            load_weights(network, load_file(path), path)
+        load_trained(network, info, weights)
         speed_up(network)
         if checkpoint:
             recompute(blocks(network.base_model))

@@ -5,7 +5,7 @@ from torch import nn
 
 from basicsr_nriqa.iqa.interface import QualityMetric
 from basicsr_nriqa.iqa.network_tools import channels_last, speed_up
-from basicsr_nriqa.iqa.weights import find_weights, load_file, load_weights, random_seed
+from basicsr_nriqa.iqa.weights import load_trained
 
 
 def pool_whole_image(features, image_size):
@@ -56,7 +56,5 @@ class PaQ2PiQMetric(QualityMetric):
 
     def __init__(self, info, weights=None):
         network = PaQ2PiQ()
-        if random_seed() is None:
-            path, = find_weights(info, weights)
-            load_weights(network, load_file(path), path)
+        load_trained(network, info, weights)
         super().__init__(info, speed_up(network))

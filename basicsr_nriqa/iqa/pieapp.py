@@ -4,7 +4,7 @@ from torch.nn import functional as F
 
 from basicsr_nriqa.iqa.interface import QualityMetric
 from basicsr_nriqa.iqa.network_tools import Recomputed, channels_last, speed_up
-from basicsr_nriqa.iqa.weights import find_weights, load_file, load_weights, random_seed
+from basicsr_nriqa.iqa.weights import load_trained
 
 _PATCHES_RECOMPUTED_AT_ONCE = 16
 
@@ -26,9 +26,7 @@ class PieAPPMetric(QualityMetric):
     def __init__(self, info, weights=None, checkpoint=False):
         from pyiqa.archs.pieapp_arch import PieAPP
         network = PieAPP(pretrained=False)
-        if random_seed() is None:
-            path, = find_weights(info, weights)
-            load_weights(network, load_file(path), path)
+        load_trained(network, info, weights)
         super().__init__(info, speed_up(network))
         self.checkpoint = checkpoint
 

@@ -16,6 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from basicsr_nriqa.iqa.interface import QualityMetric
+
 WEIGHTS_PATH = Path(__file__).with_name('weights') / 'tinyiqa.pth'
 WEIGHTS_SHA256 = '37e477a6778fdcaae28e4e533d00e1172dace220ed6a6e5fc61daeced5d08ad5'
 SMALLEST_SIDE = 32
@@ -199,3 +201,14 @@ def load_tinyiqa():
     network = TinyIQA()
     network.load_state_dict(torch.load(io.BytesIO(content), map_location='cpu', weights_only=True)['params'])
     return network.eval().requires_grad_(False)
+
+
+class TinyIQAMetric(QualityMetric):
+    """tinyiqa as a metric and loss, with the weights shipped in the package.
+
+    Args:
+        info (MetricInfo): ``tinyiqa``.
+    """
+
+    def __init__(self, info):
+        super().__init__(info, load_tinyiqa())

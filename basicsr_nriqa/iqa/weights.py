@@ -299,6 +299,22 @@ def load_weights(network, state, path, ignore=()):
         raise MetricError(f'{path}: cannot be used as weights of {type(network).__name__}: {error}') from None
 
 
+def load_trained(network, info, weights=None):
+    """Find the one file of a metric and load it; nothing inside :func:`random_weights`.
+
+    Args:
+        network (nn.Module): With the keys of the published file.
+        info (MetricInfo): A metric with one file.
+        weights (str | None): As in :func:`find_weights`.
+
+    Raises:
+        MetricError: as :func:`find_weights`, :func:`load_file` and :func:`load_weights`.
+    """
+    if _random_seed is None:
+        path, = find_weights(info, weights)
+        load_weights(network, load_file(path), path)
+
+
 @contextmanager
 def random_weights(seed=0):
     """Inside, metrics are built with random weights: for tests and benchmarks where no trained ones can be had.

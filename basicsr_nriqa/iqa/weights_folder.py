@@ -6,6 +6,7 @@ only as the first eight digits in their names, and of some none at all.
 from dataclasses import replace
 from pathlib import Path
 
+from basicsr_nriqa.files import write_atomically
 from basicsr_nriqa.iqa.catalogue import CATALOGUE
 from basicsr_nriqa.iqa.interface import MetricError
 from basicsr_nriqa.iqa.weights import SUMS, fetch, locate, recorded_sums, sha256, verified
@@ -57,15 +58,9 @@ def fill_folder(files, folder, report=print):
             report(f'{file.name}: FAILED: {reason}')
             continue
         sums[file.name] = sha256(place)
-        _record(folder / SUMS, sums)
+        write_atomically(folder / SUMS, ''.join(f'{digest}  {name}\n' for name, digest in sorted(sums.items())))
         report(f'{file.name}: {done}')
     return failed
-
-
-def _record(path, sums):
-    partial = path.with_name(f'{path.name}.partial')
-    partial.write_text(''.join(f'{digest}  {name}\n' for name, digest in sorted(sums.items())))
-    partial.replace(path)
 
 
 def check_folder(folder, needed=()):

@@ -7,7 +7,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from basicsr_nriqa.study.scores import write_atomically
+from basicsr_nriqa.files import write_atomically
 
 REFERENCE = 'GT'
 _MARGIN, _SPACE, _FRAME = 24, 12, 3  # pixels

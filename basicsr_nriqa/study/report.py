@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
 
-from basicsr_nriqa.study.scores import write_atomically
+from basicsr_nriqa.files import write_atomically
 
 CAPTION = ('Relative gain over the baseline in percent; positive is better for every metric. Rows: what was added to '
            'the loss; columns: metrics, averaged over videos, then gains over models and datasets. Framed bold cells: '

@@ -13,8 +13,9 @@ The last two keys are optional. A score that is not finite (a diverged model, th
 import json
 import logging
 import math
-import os
 from pathlib import Path
+
+from basicsr_nriqa.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -23,26 +24,6 @@ _KEYS = {'model': (str, 'a string'), 'loss': (str, 'a string'), 'dataset': (str,
          'videos': (dict, 'an object {video: {metric: score}}'), 'versions': (dict, 'an object {package: version}'),
          'lower_better': (dict, 'an object {metric: true or false}'), 'optimised': (list, 'a list of metric names')}
 _DEFAULTS = {'lower_better': {}, 'optimised': []}
-
-
-def write_atomically(path, data):
-    """Write a file beside its place and rename it, so that a partial file never looks like a whole one.
-
-    Args:
-        path (str | Path): Where; missing folders are made, an existing file is replaced.
-        data (bytes | str): The whole content; text is stored as UTF-8.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    try:
-        with beside.open('wb') as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def write_scores(path, *, model, loss, dataset, checkpoint, videos, versions, lower_better=None, optimised=()):
