@@ -1,7 +1,16 @@
 """Image-quality metrics behind one interface: RGB images in [0,1] -> one raw score each."""
-from basicsr_nriqa.iqa.catalogue import CATALOGUE, TABLE_1, check_metric, create_metric, metric_info, metric_options
+from basicsr_nriqa.iqa.catalogue import (
+    CATALOGUE,
+    TABLE_1,
+    check_metric,
+    create_metric,
+    metric_info,
+    metric_options,
+    refuse_unknown,
+)
 from basicsr_nriqa.iqa.interface import MetricError, MetricInfo, QualityMetric
 from basicsr_nriqa.iqa.weights import find_weights, random_weights
 
 __all__ = ['CATALOGUE', 'TABLE_1', 'MetricError', 'MetricInfo', 'QualityMetric', 'check_metric',
-           'create_metric', 'find_weights', 'metric_info', 'metric_options', 'random_weights']
+           'create_metric', 'find_weights', 'metric_info', 'metric_options', 'random_weights',
+           'refuse_unknown']

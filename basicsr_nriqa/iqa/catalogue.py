@@ -133,6 +133,14 @@ def metric_options(name):
     return [key for key in inspect.signature(metric_class).parameters if key != 'info']
 
 
+def refuse_unknown(what, options, known):
+    """Raise a MetricError for the first option that is not among the known ones; suggests the nearest."""
+    for option in options:
+        if option not in known:
+            raise MetricError(f"{what} has no option '{option}'{suggest(option, known)}. "
+                              f"It takes: {', '.join(known) or 'none'}.")
+
+
 def check_metric(name, **options):
     """Check a metric's name, its options and their values without building anything.
 
@@ -144,10 +152,7 @@ def check_metric(name, **options):
     """
     info = metric_info(name)
     known = metric_options(name)
-    for option in options:
-        if option not in known:
-            raise MetricError(f"metric '{name}' has no option '{option}'{suggest(option, known)}. "
-                              f"It takes: {', '.join(known) or 'none'}.")
+    refuse_unknown(f"metric '{name}'", options, known)
     if not isinstance(options.get('weights'), (str, PathLike, type(None))):
         raise MetricError(f"metric '{name}': weights must be the path of a file or folder, got {options['weights']!r}.")
     _CLASSES.get(name, PyiqaMetric).check_options(info, **options)

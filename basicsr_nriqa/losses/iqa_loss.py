@@ -6,8 +6,7 @@ import torch
 from basicsr.utils.registry import LOSS_REGISTRY
 from torch import nn
 
-from basicsr_nriqa.iqa import MetricError, check_metric, create_metric, metric_info, metric_options
-from basicsr_nriqa.suggestion import suggest
+from basicsr_nriqa.iqa import MetricError, check_metric, create_metric, metric_info, metric_options, refuse_unknown
 
 
 @LOSS_REGISTRY.register()
@@ -68,11 +67,8 @@ class IQALoss(nn.Module):
             MetricError: unknown metric or option, or a weight that is missing or has the wrong sign.
         """
         info = metric_info(cls.metric_name(options))
-        known = {*cls.OPTIONS, *metric_options(info.name)}
-        for option in options:
-            if option not in known and option != 'type':
-                raise MetricError(f"{cls.__name__} with metric '{info.name}' has no option '{option}'"
-                                  f"{suggest(option, known)}. It takes: {', '.join(sorted(known))}.")
+        refuse_unknown(f"{cls.__name__} with metric '{info.name}'", [option for option in options if option != 'type'],
+                       sorted({*cls.OPTIONS, *metric_options(info.name)}))
         _checked_weight(info, options.get('loss_weight'), options.get('allow_worsening', False))
         _check_frames(options.get('frames', 'all'), options.get('chunk'))
         given = {option: value for option, value in options.items() if option not in {*cls.OPTIONS, 'type'}}

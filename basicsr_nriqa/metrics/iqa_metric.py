@@ -5,8 +5,7 @@ import torch
 from basicsr.utils.img_util import img2tensor
 from basicsr.utils.registry import METRIC_REGISTRY
 
-from basicsr_nriqa.iqa import MetricError, check_metric, create_metric, metric_options
-from basicsr_nriqa.suggestion import suggest
+from basicsr_nriqa.iqa import MetricError, check_metric, create_metric, metric_options, refuse_unknown
 
 _built = {}  # (process, device, name, options) -> metric: validation asks for the same ones again and again
 
@@ -83,11 +82,8 @@ def calculate_iqa(img, img2=None, metric=None, crop_border=0, better=None, devic
 def _check(options):
     """Check the options of a metric before anything is built, as ``IQALoss.check`` does for losses."""
     own = ('type', 'metric', 'crop_border', 'better', 'device', 'batch')
-    known = {*own, *metric_options(options.get('metric'))}
-    for option in options:
-        if option not in known:
-            raise MetricError(f"calculate_iqa with metric '{options['metric']}' has no option '{option}'"
-                              f"{suggest(option, known)}. It takes: {', '.join(sorted(known))}.")
+    known = sorted({*own, *metric_options(options.get('metric'))})
+    refuse_unknown(f"calculate_iqa with metric '{options['metric']}'", options, known)
     return check_metric(options['metric'], **{key: value for key, value in options.items() if key not in own})
 
 
