@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from basicsr_nriqa.archs.deform_align import FlowGuidedDeformAlign
+from basicsr_nriqa.archs.recompute import recomputed
 from basicsr_nriqa.archs.spynet_arch import SpyNet
 from basicsr_nriqa.archs.warp import flow_warp
 
@@ -27,7 +28,7 @@ class ResidualBlock(nn.Module):
             nn.init.zeros_(conv.bias)
 
     def forward(self, x):
-        return x + self.conv2(F.relu(self.conv1(x), inplace=True))
+        return self.conv2(F.relu(self.conv1(x), inplace=True)).add_(x)
 
 
 class ResidualBlocks(nn.Module):
@@ -38,8 +39,11 @@ class ResidualBlocks(nn.Module):
         self.main = nn.Sequential(nn.Conv2d(in_channels, out_channels, 3, padding=1), nn.LeakyReLU(0.1, inplace=True),
                                   nn.Sequential(*(ResidualBlock(out_channels) for _ in range(num_blocks))))
 
-    def forward(self, x):
-        return self.main(x)
+    def forward(self, *parts):
+        """Features (n, c, h, w), side by side on channels to ``in_channels``."""
+        first, activation, blocks = self.main
+        x = recomputed(lambda *parts: first(torch.cat(parts, dim=1)), *parts, enabled=len(parts) > 1)
+        return blocks(activation(x))
 
 
 @ARCH_REGISTRY.register()
@@ -59,20 +63,27 @@ class BasicVSRPP(nn.Module):
         spynet_path (str, optional): SPyNet checkpoint (`SpyNet`). Without one the flow starts at zero.
         cpu_cache_length (int): clips of more frames keep their features in main memory, which saves GPU memory and
             takes longer. The output is the same.
+        checkpoint (bool): keep only each frame's features and compute the rest again in the backward pass: less memory,
+            more time. The gradients are the same.
 
     Raises:
         ValueError: mid_channels is not a multiple of 8, or the checkpoint does not fit.
         FileNotFoundError: there is no file at ``spynet_path``.
     """
 
+    min_frames = 1
+
     def __init__(self, mid_channels=64, num_blocks=7, max_residue_magnitude=10, is_low_res_input=True, spynet_path=None,
-                 cpu_cache_length=100):
+                 cpu_cache_length=100, checkpoint=False):
         super().__init__()
         if mid_channels < 8 or mid_channels % 8:
             raise ValueError(f'BasicVSRPP: mid_channels must be a multiple of 8, since alignment splits twice as many '
                              f'channels into 16 groups; got {mid_channels}.')
         self.is_low_res_input = is_low_res_input
+        self.scale = 4 if is_low_res_input else 1
+        self.min_side = MIN_SIDE if is_low_res_input else 4 * MIN_SIDE
         self.cpu_cache_length = cpu_cache_length
+        self.checkpoint = checkpoint
         self.spynet = SpyNet(spynet_path)
         if is_low_res_input:
             self.feat_extract = ResidualBlocks(3, mid_channels, 5)
@@ -109,10 +120,9 @@ class BasicVSRPP(nn.Module):
         Raises:
             ValueError: another shape, or too small a frame.
         """
-        min_side = MIN_SIDE if self.is_low_res_input else 4 * MIN_SIDE
-        if x.ndim != 5 or x.shape[1] < 1 or x.shape[2] != 3 or min(x.shape[3:]) < min_side:
+        if x.ndim != 5 or x.shape[1] < 1 or x.shape[2] != 3 or min(x.shape[3:]) < self.min_side:
             raise ValueError(f'BasicVSRPP: expected clips of shape (n, t, 3, h, w) with at least one frame and h and w '
-                             f'of {min_side} pixels or more, got {tuple(x.shape)}.')
+                             f'of {self.min_side} pixels or more, got {tuple(x.shape)}.')
         n, t, _, h, w = x.shape
         caching = t > self.cpu_cache_length
         keep_on = torch.device('cpu') if caching else x.device
@@ -125,7 +135,8 @@ class BasicVSRPP(nn.Module):
             images = F.pad(images, (0, -w % 4, 0, -h % 4), mode='replicate')
             low_res = F.interpolate(images, scale_factor=0.25, mode='bicubic')
 
-        parts = [self.feat_extract(part).to(keep_on) for part in images.split(at_once)]
+        parts = [recomputed(self.feat_extract, part, enabled=self.checkpoint).to(keep_on)
+                 for part in images.split(at_once)]
         features = [(frame,) for part in parts for frame in part.split(n)]
         backward_flows, forward_flows = self._flows(low_res.unflatten(0, (t, n)), at_once)
         for branch in BRANCHES:
@@ -135,7 +146,8 @@ class BasicVSRPP(nn.Module):
                 states = self._propagate(branch, features, forward_flows, keep_on)
             features = [(*known, state) for known, state in zip(features, states)]
 
-        outputs = [self._reconstruct(known, image).to(keep_on) for known, image in zip(features, images.split(n))]
+        outputs = [recomputed(self._reconstruct, image, *known, enabled=self.checkpoint).to(keep_on)
+                   for known, image in zip(features, images.split(n))]
         output = torch.stack(outputs, dim=1).to(x.device)
         return output if self.is_low_res_input else output[..., :h, :w]
 
@@ -163,26 +175,31 @@ class BasicVSRPP(nn.Module):
         state, before, states = zeros, zeros, []
         for i, known in enumerate(features):
             known = [feature.to(device) for feature in known]
-            aligned = self._align(branch, known[0], state, before, flows[i - 1]) if i else zeros
-            state, before = aligned + self.backbone[branch](torch.cat((*known, aligned), dim=1)), state
+            state, before = recomputed(self._step, branch, state, before, flows[i - 1] if i else None, *known,
+                                       enabled=self.checkpoint), state
             states.append(state.to(keep_on))
         return states
 
+    def _step(self, branch, state, before, flows, *known):
+        """A branch's next state from its last two, zeros in the beginning, where there are no flows either."""
+        aligned = state if flows is None else self._align(branch, known[0], state, before, flows)
+        return aligned + self.backbone[branch](*known, aligned)
+
     def _align(self, branch, current, state, before, flows):
         """The last two states (n, c, h, w), aligned to the current frame with their flows (n, 4, h, w)."""
-        states = torch.cat((state, before), dim=1)
-        n, _, h, w = states.shape
-        warped = flow_warp(states.view(2 * n, -1, h, w), flows.reshape(2 * n, 2, h, w)).view(states.shape)
-        warped_state, warped_before = warped.chunk(2, dim=1)
-        condition = torch.cat((warped_state, current, warped_before, flows), dim=1)
-        return self.deform_align[branch](states, condition, flows)
+        warped_state, warped_before = (flow_warp(*pair) for pair in zip((state, before), flows.chunk(2, dim=1)))
+        return self.deform_align[branch]((state, before), (warped_state, current, warped_before, flows), flows)
 
-    def _reconstruct(self, known, image):
+    def _reconstruct(self, image, *known):
         """One output frame from the features of all branches and the input frame."""
         known = [feature.to(image.device) for feature in known]
-        x = self.reconstruction(torch.cat(known, dim=1))
-        x = F.leaky_relu(F.pixel_shuffle(self.upconv1(x), 2), 0.1, inplace=True)
-        x = F.leaky_relu(F.pixel_shuffle(self.upconv2(x), 2), 0.1, inplace=True)
-        x = F.leaky_relu(self.conv_hr(x), 0.1, inplace=True)
+        x = self.upconv1(self.reconstruction(*known))
+        # features of the output's size are the largest of all, and cost little
+        x = recomputed(self._upscale, x)
         base = F.interpolate(image, scale_factor=4, mode='bilinear') if self.is_low_res_input else image
-        return self.conv_last(x) + base
+        return x + base
+
+    def _upscale(self, x):
+        x = F.leaky_relu(F.pixel_shuffle(x, 2), 0.1, inplace=True)
+        x = F.leaky_relu(F.pixel_shuffle(self.upconv2(x), 2), 0.1, inplace=True)
+        return self.conv_last(F.leaky_relu(self.conv_hr(x), 0.1, inplace=True))

@@ -6,6 +6,8 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
+from basicsr_nriqa.archs.recompute import recomputed
+
 
 class FlowGuidedDeformAlign(nn.Module):
     """A 3x3 modulated deformable convolution over several frames whose offsets are their flows plus a learned rest.
@@ -49,18 +51,31 @@ class FlowGuidedDeformAlign(nn.Module):
         """Align ``frames`` to the frame that their flows start from.
 
         Args:
-            frames (Tensor): the frames side by side on channels, shape (n, num_frames * in_channels, h, w).
-            condition (Tensor): what the offsets are predicted from, shape (n, condition_channels, h, w).
+            frames (Sequence[Tensor]): num_frames of them, each of shape (n, in_channels, h, w).
+            condition (Sequence[Tensor]): what the offsets are predicted from, side by side on channels (n,
+                condition_channels, h, w).
             flows (Tensor): one flow for each frame, shape (n, num_frames * 2, h, w), in pixels, horizontal first.
 
         Returns:
             Tensor: shape (n, out_channels, h, w).
         """
-        offset, mask = self.conv_offset(condition).split((2 * self.num_points, self.num_points), dim=1)
+        first, *others, _ = self.conv_offset
+        # tensors side by side are not kept: all but the warped ones are needed elsewhere anyway
+        features = recomputed(lambda *parts: first(torch.cat(parts, dim=1)), *condition)
+        for layer in others:
+            features = layer(features)
+        # nor are the offsets and what is sampled, many times as large as the frames; on CPUs it is one image at a time
+        at_once = len(flows) if flows.is_cuda else 1
+        images = zip(*(tensor.split(at_once) for tensor in (features, flows, *frames)))
+        aligned = [recomputed(self._sample, *image) for image in images]
+        return torch.cat(aligned) if len(aligned) > 1 else aligned[0]
+
+    def _sample(self, features, flows, *frames):
+        offset, mask = self.conv_offset[-1](features).split((2 * self.num_points, self.num_points), dim=1)
         offset = (self.max_residue_magnitude * offset.tanh()).unflatten(1, (self.num_frames, -1, 2))
         # a deformable convolution wants the vertical component first
         offset = offset + flows.unflatten(1, (self.num_frames, 1, 2)).flip(3)
-        return deform_conv2d(frames, offset.flatten(1, 3), mask.sigmoid(), self.weight, self.bias)
+        return deform_conv2d(torch.cat(frames, dim=1), offset.flatten(1, 3), mask.sigmoid(), self.weight, self.bias)
 
 
 def deform_conv2d(x, offset, mask, weight, bias):
@@ -97,5 +112,7 @@ def deform_conv2d(x, offset, mask, weight, bias):
     taps = F.grid_sample(x.to(precise).reshape(n * num_groups, c // num_groups, h, w),
                          grid.view(n * num_groups, 9 * h, w, 2), align_corners=True)
     taps = taps.view(n, num_groups, c // num_groups, 9, h, w) * mask.reshape(n, num_groups, 1, 9, h, w)
-    taps = taps.view(n, c * 9, h, w).to(x.dtype)
-    return F.conv2d(taps, weight.flatten(1)[:, :, None, None], bias, groups=c // weight.shape[1])
+    groups = c // weight.shape[1]
+    kernel = weight.reshape(groups, -1, weight.shape[1] * 9)
+    output = kernel @ taps.view(n, groups, -1, h * w).to(x.dtype)
+    return output.view(n, -1, h, w) + bias.to(output.dtype).view(-1, 1, 1)

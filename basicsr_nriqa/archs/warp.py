@@ -25,8 +25,10 @@ def flow_warp(x, flow, padding_mode='zeros', mode='bilinear'):
         raise ValueError(f'flow_warp: the flow must have shape {(n, 2, h, w)} for x of shape {tuple(x.shape)}, '
                          f'got {tuple(flow.shape)}.')
     if mode == 'nearest4':
-        # with whole-pixel flow the position's floor and ceil are the flow's own
-        low, high = flow.floor(), flow.ceil()
+        # the position's floor and ceil, not the flow's: what a position's last bit does not show is no next pixel
+        place = torch.stack(torch.meshgrid(*(torch.arange(side, device=x.device) for side in (w, h)), indexing='xy'))
+        position = flow.to(torch.promote_types(x.dtype, torch.float32)) + place
+        low, high = position.floor() - place, position.ceil() - place
         corners = (low, torch.stack((low[:, 0], high[:, 1]), 1), torch.stack((high[:, 0], low[:, 1]), 1), high)
         return torch.cat([flow_warp(x, corner, padding_mode, 'nearest') for corner in corners], dim=1)
 

@@ -34,7 +34,8 @@ def test_untrained_alignment_follows_each_frames_flow():
     flows = shifts.flatten().view(1, 6, 1, 1).expand(2, 6, 16, 17)
     warped = torch.cat([flow_warp(frame, flow) for frame, flow in zip(frames.split(4, 1), flows.split(2, 1))], dim=1)
     expected = torch.nn.functional.conv2d(warped / 2, align.weight, align.bias, padding=1)
-    torch.testing.assert_close(align(frames, torch.rand(2, 3, 16, 17), flows), expected, rtol=1e-4, atol=1e-5)
+    aligned = align(frames.split(4, 1), [torch.rand(2, 3, 16, 17)], flows)
+    torch.testing.assert_close(aligned, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_learned_offsets_stay_within_their_magnitude():
@@ -44,7 +45,7 @@ def test_learned_offsets_stay_within_their_magnitude():
     torch.nn.init.constant_(align.conv_offset[-1].bias, 100)  # every offset and mask as large as can be
     frames = torch.zeros(1, 1, 20, 20)
     frames[..., 12, 12] = 1
-    output = align(frames, torch.zeros(1, 1, 20, 20), torch.zeros(1, 2, 20, 20)) - align.bias
+    output = align([frames], [torch.zeros(1, 1, 20, 20)], torch.zeros(1, 2, 20, 20)) - align.bias
     expected = torch.zeros(1, 1, 20, 20)
     expected[..., 9:12, 9:12] = align.weight.detach().flip(2, 3)  # two pixels up and left of where the taps are
     torch.testing.assert_close(output, expected, atol=1e-4, rtol=1e-4)
@@ -54,11 +55,11 @@ def test_half_precision_stays_close():
     torch.manual_seed(0)
     align = FlowGuidedDeformAlign(8, 8, condition_channels=4)
     frames, condition, flows = torch.rand(1, 16, 12, 12), torch.rand(1, 4, 12, 12), torch.randn(1, 4, 12, 12)
-    expected = align(frames, condition, flows)
+    expected = align(frames.split(8, 1), [condition], flows)
     with torch.autocast('cpu', torch.bfloat16):
-        mixed = align(frames, condition, flows)
+        mixed = align(frames.split(8, 1), [condition], flows)
     torch.testing.assert_close(mixed.float(), expected, rtol=0.05, atol=0.02)
-    pure = align.bfloat16()(frames.bfloat16(), condition.bfloat16(), flows.bfloat16())
+    pure = align.bfloat16()(frames.bfloat16().split(8, 1), [condition.bfloat16()], flows.bfloat16())
     assert pure.dtype == torch.bfloat16
     torch.testing.assert_close(pure.float(), expected, rtol=0.05, atol=0.02)
 

@@ -1,0 +1,235 @@
+"""VRT (Liang et al., VRT: A Video Restoration Transformer, IEEE Transactions on Image Processing, 2024)."""
+import math
+from itertools import accumulate
+
+import torch
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import nn
+from torch.nn import functional as F
+
+from basicsr_nriqa.archs.parallel_warping import clip_flows, warped_images
+from basicsr_nriqa.archs.spynet_arch import SpyNet
+from basicsr_nriqa.archs.vrt_blocks import Reshape, Stage, TailGroup
+
+# one for each stage: how much smaller than the input it works, and how its input gets there
+SHRINK = (1, 2, 4, 8, 4, 2, 1)
+RESHAPE = ('none', 'down', 'down', 'down', 'up', 'up', 'up')
+MAX_RESIDUE_MAGNITUDE = 10
+
+
+@ARCH_REGISTRY.register()
+class VRT(nn.Module):
+    """VRT: super-resolution, or restoration at the input's own size, or interpolation of frames.
+
+    Arguments and state_dict keys are the published ones, and with equal weights so is the output. Unlike the published
+    network this one takes frames of any size from 16 pixels a side.
+
+    Args:
+        upscale (int): 1, or a power of two.
+        in_chans (int): channels of the input, without a noise map.
+        out_chans (int): channels of the output; in interpolation those of all new frames together.
+        img_size (tuple[int]): frames, height and width that a checkpoint was trained with. Any other size works too;
+            only in interpolation the number of frames is fixed by it.
+        window_size (tuple[int]): frames, rows and columns of an attention window.
+        depths (tuple[int]): blocks of the seven stages and of each group behind them.
+        indep_reconsts (tuple[int]): which of these attend within a frame only, counted from 0.
+        embed_dims (tuple[int]): channels of each.
+        num_heads (tuple[int]): attention heads of each.
+        mul_attn_ratio (float): share of a stage's blocks with mutual attention.
+        mlp_ratio (float): channels inside the blocks' MLPs relative to their own.
+        qkv_bias (bool): whether queries, keys and values have a bias.
+        qk_scale (float, optional): factor of q k^T. Default: 1 / sqrt(channels of a head).
+        drop_path_rate (float): stochastic depth of the last block in training; it rises linearly from 0.
+        spynet_path (str, optional): SPyNet checkpoint (`SpyNet`). Without one the flow starts at zero.
+        pa_frames (int): frames that parallel warping takes in: 2, 4 or 6; 0 for interpolation.
+        deformable_groups (int): of parallel warping.
+        nonblind_denoising (bool): whether the input has one more channel, the noise level.
+        use_checkpoint_attn (bool): recompute attention in the backward pass: less memory, more time.
+        use_checkpoint_ffn (bool): the same for the blocks' MLPs.
+        no_checkpoint_attn_blocks (tuple[int]): stages and groups, counted from 0, whose attention is kept all the same.
+        no_checkpoint_ffn_blocks (tuple[int]): the same for their MLPs.
+
+    Raises:
+        ValueError: options that do not go together, or a checkpoint that does not fit.
+        FileNotFoundError: there is no file at ``spynet_path``.
+    """
+
+    min_side = 16
+
+    def __init__(self, upscale=4, in_chans=3, out_chans=3, img_size=(6, 64, 64), window_size=(6, 8, 8),
+                 depths=(8, 8, 8, 8, 8, 8, 8, 4, 4, 4, 4, 4, 4), indep_reconsts=(11, 12),
+                 embed_dims=(120, 120, 120, 120, 120, 120, 120, 180, 180, 180, 180, 180, 180),
+                 num_heads=(6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6), mul_attn_ratio=0.75, mlp_ratio=2., qkv_bias=True,
+                 qk_scale=None, drop_path_rate=0.2, spynet_path=None, pa_frames=2, deformable_groups=16,
+                 nonblind_denoising=False, use_checkpoint_attn=False, use_checkpoint_ffn=False,
+                 no_checkpoint_attn_blocks=(), no_checkpoint_ffn_blocks=()):
+        super().__init__()
+        _check(upscale, out_chans, window_size, depths, embed_dims, num_heads, pa_frames, nonblind_denoising, img_size)
+        self.scale, self.in_chans, self.out_chans, self.pa_frames = upscale, in_chans, out_chans, pa_frames
+        self.nonblind_denoising, self.num_frames = nonblind_denoising, img_size[0]
+        self.min_frames = 2 if pa_frames else img_size[0]
+        dim = embed_dims[0]
+
+        seen = in_chans * (1 + 2 * 4) if pa_frames else in_chans
+        self.conv_first = nn.Conv3d(seen + nonblind_denoising, dim, (1, 3, 3), padding=(0, 1, 1))
+        if pa_frames:
+            self.spynet = SpyNet(spynet_path, return_levels=(2, 3, 4, 5))
+
+        drop_path = [drop_path_rate * i / max(1, sum(depths) - 1) for i in range(sum(depths))]
+        ends = list(accumulate(depths))
+
+        def block_options(i):
+            return {'depth': depths[i], 'num_heads': num_heads[i], 'mlp_ratio': mlp_ratio, 'qkv_bias': qkv_bias,
+                    'qk_scale': qk_scale, 'drop_path': drop_path[ends[i] - depths[i]:ends[i]],
+                    'checkpoint_attn': use_checkpoint_attn and i not in no_checkpoint_attn_blocks,
+                    'checkpoint_ffn': use_checkpoint_ffn and i not in no_checkpoint_ffn_blocks}
+
+        for i, (shrink, reshape) in enumerate(zip(SHRINK, RESHAPE)):
+            stage = Stage(embed_dims[i - 1] if i else dim, embed_dims[i], reshape=reshape, window_size=window_size,
+                          mul_attn_ratio=mul_attn_ratio, pa_frames=pa_frames, deformable_groups=deformable_groups,
+                          max_residue_magnitude=MAX_RESIDUE_MAGNITUDE / shrink, **block_options(i))
+            setattr(self, f'stage{i + 1}', stage)
+        last = embed_dims[-1]
+        tail = [nn.Sequential(Reshape('none'), nn.LayerNorm(embed_dims[6]), nn.Linear(embed_dims[6], embed_dims[7]))]
+        for i in range(len(SHRINK), len(depths)):
+            window = (1, *window_size[1:]) if i in indep_reconsts else window_size
+            tail.append(TailGroup(embed_dims[i], window_size=window, **block_options(i)))
+        self.stage8 = nn.ModuleList(tail)
+        self.norm = nn.LayerNorm(last)
+        self.conv_after_body = nn.Linear(last, dim)
+        self._build_output(dim)
+        self.apply(_init_weights)
+
+    def _build_output(self, dim):
+        if not self.pa_frames:
+            self.linear_fuse = nn.Conv2d(dim * self.num_frames, 64, 1)
+            self.conv_last = nn.Conv2d(64, self.out_chans, 7)
+        elif self.scale == 1:
+            self.conv_last = nn.Conv3d(dim, self.out_chans, (1, 3, 3), padding=(0, 1, 1))
+        else:
+            self.conv_before_upsample = nn.Sequential(_frame_conv(dim, 64), nn.LeakyReLU())
+            # the places between hold the published layers without weights
+            layers = {}
+            for i in range(int(math.log2(self.scale))):
+                layers[str(5 * i)] = _frame_conv(64, 256)
+            layers[str(5 * len(layers))] = _frame_conv(64, 64)
+            self.upsample = nn.ModuleDict(layers)
+            self.conv_last = _frame_conv(64, self.out_chans)
+
+    def forward(self, x):
+        """Restore a clip.
+
+        Args:
+            x (Tensor): frames, shape (n, t, c, h, w), RGB in [0, 1], h and w from 16 up, t from 2 up; with
+                ``nonblind_denoising`` the fourth channel is the noise's standard deviation in the same units.
+
+        Returns:
+            Tensor: shape (n, t, out_chans, s * h, s * w) for ``upscale`` s; interpolation gives (n, out_chans / 3, 3,
+            h, w), the frames between the two in the middle. Not clipped.
+
+        Raises:
+            ValueError: another shape, or too small a frame.
+        """
+        self._check_input(x)
+        h, w = x.shape[3:]
+        if h % 8 or w % 8:
+            # the smallest stage works at an eighth of the size
+            x = F.pad(x, (0, -w % 8, 0, -h % 8, 0, 0), mode='replicate')
+        output = self._restore(x) if self.pa_frames else self._interpolate(x)
+        return output[..., :self.scale * h, :self.scale * w]
+
+    def _check_input(self, x):
+        channels = self.in_chans + self.nonblind_denoising
+        fits = x.ndim == 5 and x.shape[2] == channels and min(x.shape[3:]) >= self.min_side
+        if not fits or x.shape[1] < self.min_frames or (not self.pa_frames and x.shape[1] != self.num_frames):
+            frames = f'{self.min_frames} frames or more' if self.pa_frames else f'{self.num_frames} frames'
+            raise ValueError(f'VRT: expected clips of shape (n, t, {channels}, h, w) with {frames}, h and w of '
+                             f'{self.min_side} pixels or more' + (
+                                 ', and the noise level as the last channel' if self.nonblind_denoising else '') +
+                             f'; got {tuple(x.shape)}.')
+
+    def _restore(self, x):
+        x, noise_level = x.split((self.in_chans, x.shape[2] - self.in_chans), dim=2)
+        flows = clip_flows(self.spynet, x, self.pa_frames // 2)
+        following, previous = warped_images(x, flows[0][0])
+        features = self._body(torch.cat((x, following, previous, noise_level), dim=2), flows)
+        output = [self._reconstruct(frame) for frame in features.unbind(1)]
+        base = x.flatten(0, 1)
+        if self.scale > 1:
+            base = F.interpolate(base, scale_factor=self.scale, mode='bilinear', align_corners=False)
+        return torch.stack(output, dim=1) + base.unflatten(0, x.shape[:2])
+
+    def _interpolate(self, x):
+        mean = x.mean((1, 3, 4), keepdim=True)
+        features = self._body(x - mean, [None] * 4)
+        features = features.movedim(4, 2).flatten(1, 2)
+        features = F.leaky_relu(self.linear_fuse(features), 0.2)
+        output = self.conv_last(F.pad(features, (3, 3, 3, 3), mode='reflect'))
+        return output.unflatten(1, (-1, x.shape[2])) + mean
+
+    def _body(self, x, flows):
+        """Images (n, t, c, h, w), what surrounds them, and flows at four sizes -> features (n, t, h, w, dim)."""
+        first = _conv(self.conv_first, x.flatten(0, 1)).movedim(1, 3).unflatten(0, x.shape[:2])
+        x1 = self.stage1(first, flows[0])
+        x2 = self.stage2(x1, flows[1])
+        x3 = self.stage3(x2, flows[2])
+        x4 = self.stage4(x3, flows[3])
+        y = self.stage5(x4, flows[2])
+        y = self.stage6(y + x3, flows[1])
+        y = self.stage7(y + x2, flows[0]) + x1
+        for group in self.stage8:
+            y = group(y)
+        return self.conv_after_body(self.norm(y)) + first
+
+    def _reconstruct(self, features):
+        """One frame: features (n, h, w, dim) -> (n, out_chans, s * h, s * w)."""
+        y = features.movedim(3, 1)
+        if not y.is_cuda:
+            y = y.contiguous()  # on CPUs the weights' gradient takes up to five times as long in channels-last layout
+        if self.scale == 1:
+            return _conv(self.conv_last, y)
+        y = F.leaky_relu(_conv(self.conv_before_upsample[0], y), 0.01, inplace=True)
+        *steps, last = self.upsample.values()
+        for conv in steps:
+            y = F.leaky_relu(F.pixel_shuffle(_conv(conv, y), 2), 0.1, inplace=True)
+        return _conv(self.conv_last, _conv(last, y))
+
+
+def _frame_conv(in_channels, out_channels):
+    return nn.Conv3d(in_channels, out_channels, (1, 3, 3), padding=(0, 1, 1))
+
+
+def _conv(conv3d, images):
+    """A published (1, 3, 3) convolution of clips, on images (n, c, h, w), for which libraries are faster."""
+    return F.conv2d(images, conv3d.weight.squeeze(2), conv3d.bias, padding=1)
+
+
+def _init_weights(module):
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def _check(upscale, out_chans, window_size, depths, embed_dims, num_heads, pa_frames, nonblind_denoising, img_size):
+    problems = []
+    if upscale < 1 or upscale & (upscale - 1):
+        problems.append(f'upscale must be 1, 2, 4 or another power of two, got {upscale}')
+    if pa_frames not in (0, 2, 4, 6):
+        problems.append(f'pa_frames must be 0, 2, 4 or 6, got {pa_frames}')
+    if not len(depths) == len(embed_dims) == len(num_heads) >= len(SHRINK) + 1:
+        problems.append(f'depths, embed_dims and num_heads must have one number for each of the {len(SHRINK)} stages '
+                        f'and at least one group behind, got {len(depths)}, {len(embed_dims)} and {len(num_heads)}')
+    for i, (dim, heads) in enumerate(zip(embed_dims, num_heads)):
+        # mutual attention, in the stages only, adds sines and cosines of two axes
+        if dim % heads or (i < len(SHRINK) and dim % 4):
+            problems.append(f'embed_dims must be multiples of num_heads, and in the {len(SHRINK)} stages of 4, '
+                            f'got {dim} with {heads} heads')
+            break
+    if len(window_size) != 3 or len(img_size) != 3:
+        problems.append(f'window_size and img_size are (frames, rows, columns), got {window_size} and {img_size}')
+    if not pa_frames and (upscale != 1 or nonblind_denoising or out_chans % 3):
+        problems.append('interpolation (pa_frames 0) goes with upscale 1, without a noise map, and with 3 out_chans '
+                        'for each new frame')
+    if problems:
+        raise ValueError(f'VRT: {"; ".join(problems)}.')
