@@ -1,6 +1,35 @@
 """Files that are whole or not there."""
+import hashlib
 import os
+import re
+import shutil
+from contextlib import contextmanager
+from functools import cache
+from http.client import HTTPException
 from pathlib import Path
+from urllib.request import Request, urlopen
+
+from tqdm import tqdm
+
+
+@contextmanager
+def written_beside(path):
+    """A place beside ``path`` to write to. It is renamed to ``path`` at the end, or removed after an error.
+
+    Args:
+        path (str | Path): Where the file shall be; missing folders are made, an existing file is replaced.
+
+    Yields:
+        Path: Where to write it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    try:
+        yield beside
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def write_atomically(path, data):
@@ -10,14 +39,50 @@ def write_atomically(path, data):
         path (str | Path): Where; missing folders are made, an existing file is replaced.
         data (bytes | str): The whole content; text is stored as UTF-8.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    with written_beside(path) as beside, beside.open('wb') as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def download_file(url, path, name):
+    """Fetch what is at a URL, with a progress bar.
+
+    Args:
+        url (str): http or https.
+        path (Path): Where to write it; after an error part of it may be there (:func:`written_beside`).
+        name (str): What the progress bar calls it.
+
+    Raises:
+        OSError: it could not be had whole.
+    """
+    request = Request(url, headers={'User-Agent': 'basicsr-nriqa'})
     try:
-        with beside.open('wb') as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+        with urlopen(request, timeout=60) as response, path.open('wb') as out, \
+                tqdm.wrapattr(out, 'write', total=response.length, desc=name) as counted:
+            shutil.copyfileobj(response, counted, 2**20)
+            if response.length:  # a broken connection looks like the end of the file, also to torch.hub
+                raise OSError(f'the connection ended {response.length} bytes too early')
+    except HTTPException as error:
+        raise OSError(f'the connection broke: {error!r}') from error
+
+
+def published_digits(name):
+    """The start of a sha256 that a published file name ends in (``NAME-0123abcd.pth``), or nothing."""
+    found = re.search(r'-([0-9a-f]{8,})\.', name)
+    return found[1] if found else ''
+
+
+def sha256(path):
+    """The digest of a file, in hexadecimal; computed once as long as the file does not change."""
+    status = os.stat(path)
+    return _sha256(path, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _sha256(path, size, changed):
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while part := file.read(2**20):
+            digest.update(part)
+    return digest.hexdigest()

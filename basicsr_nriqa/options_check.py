@@ -7,6 +7,7 @@ from basicsr.models import lr_scheduler
 from basicsr.utils import registry
 
 from basicsr_nriqa.balancing import BALANCERS
+from basicsr_nriqa.checkpoints import is_url
 from basicsr_nriqa.iqa import MetricError
 from basicsr_nriqa.iqa.weights import find_weights
 from basicsr_nriqa.losses import IQAPerceptualLoss
@@ -132,7 +133,9 @@ class _Check:
                                 'to use the CPU (or to auto).')
         self.keys(opt['path'], _PATH, 'path:')
         for key, value in opt['path'].items():
-            if key.startswith(('pretrain_network', 'resume_state')) and value and not Path(value).is_file():
+            fetched = key.startswith('pretrain_network') and is_url(value)
+            if key.startswith(('pretrain_network', 'resume_state')) and value and not fetched \
+                    and not Path(value).is_file():
                 self.add(f'path:{key}', f'{value}: no such file.{_how_to_train(value)}')
         self.network(opt['network_g'], 'network_g')
         for phase, dataset in opt['datasets'].items():
@@ -151,9 +154,9 @@ class _Check:
         network = self.registered(registry.ARCH_REGISTRY, options.get('type'), f'{where}:type')
         if network:
             self.arguments(network, options, where)
-        if options.get('spynet_path') and not Path(options['spynet_path']).expanduser().is_file():
-            self.add(f'{where}:spynet_path', f"{options['spynet_path']}: no such file. Leave it out to train the "
-                                             'optical flow from zero.')
+        flow = options.get('spynet_path')
+        if flow and not is_url(flow) and not Path(flow).expanduser().is_file():
+            self.add(f'{where}:spynet_path', f'{flow}: no such file. Leave it out to train the optical flow from zero.')
 
     def dataset(self, options, where, is_train):
         dataset = self.registered(registry.DATASET_REGISTRY, options.get('type'), f'{where}:type')

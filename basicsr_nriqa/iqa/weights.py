@@ -1,21 +1,17 @@
 """Trained weights of metrics: where they are looked for, how they come there, and how they are loaded safely."""
-import hashlib
 import logging
 import os
 import re
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import quote
-from urllib.request import Request, urlopen
 
 import torch
 from filelock import FileLock
-from tqdm import tqdm
 
+from basicsr_nriqa.files import download_file, published_digits, sha256, written_beside
 from basicsr_nriqa.iqa.interface import MetricError
 
 FOLDER_VARIABLE = 'BASICSR_NRIQA_WEIGHTS'
@@ -57,12 +53,6 @@ def torchvision_file(name):
 def clip_file(name, sha256):
     """A model of OpenAI's CLIP."""
     return WeightsFile(name, f'https://openaipublic.azureedge.net/clip/models/{sha256}/{name}', 'clip', sha256)
-
-
-def published_digits(name):
-    """The start of a sha256 that a published file name ends in, or nothing."""
-    found = re.search(r'-([0-9a-f]{8,})\.', name)
-    return found[1] if found else ''
 
 
 def weights_path(file):
@@ -126,21 +116,6 @@ def verified(path, digits):
 
 def _differs(found, expected):
     return f'its sha256 starts with {found[:len(expected)][:16]}, expected {expected[:16]}'
-
-
-def sha256(path):
-    """The digest of a file, in hexadecimal; computed once as long as the file does not change."""
-    status = os.stat(path)
-    return _sha256(path, status.st_size, status.st_mtime_ns)
-
-
-@cache
-def _sha256(path, size, changed):
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while part := file.read(2**20):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def recorded_sums(folder):
@@ -231,32 +206,15 @@ def fetch(file, folder, cached=None):
         MetricError: what came has another sha256; nothing is kept.
     """
     place = Path(folder, file.name)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    partial = place.with_name(f'{place.name}.{os.getpid()}.partial')
-    try:
+    with written_beside(place) as beside:
         if cached is None:
-            _download(file, partial)
+            download_file(file.url, beside, file.name)
         else:
-            shutil.copyfile(cached, partial)
-        found = sha256(partial)
+            shutil.copyfile(cached, beside)
+        found = sha256(beside)
         if not found.startswith(file.sha256):
             raise MetricError(f'{cached or file.url}: {_differs(found, file.sha256)}: it is not kept.')
-        partial.replace(place)
-    finally:
-        partial.unlink(missing_ok=True)
     return place
-
-
-def _download(file, partial):
-    request = Request(file.url, headers={'User-Agent': 'basicsr-nriqa'})
-    try:
-        with urlopen(request, timeout=60) as response, partial.open('wb') as out, \
-                tqdm.wrapattr(out, 'write', total=response.length, desc=file.name) as counted:
-            shutil.copyfileobj(response, counted, 2**20)
-            if response.length:  # a broken connection looks like the end of the file, also to torch.hub
-                raise OSError(f'the connection ended {response.length} bytes too early')
-    except HTTPException as error:
-        raise OSError(f'the connection broke: {error!r}') from error
 
 
 def load_file(path):

@@ -13,7 +13,7 @@ from basicsr.utils.registry import MODEL_REGISTRY
 
 from basicsr_nriqa import compat
 from basicsr_nriqa.balancing import BALANCERS
-from basicsr_nriqa.checkpoints import convert_state_dict, load_checkpoint_file
+from basicsr_nriqa.checkpoints import load_checkpoint_file, load_content
 from basicsr_nriqa.models.clip_validation import ClipValidation
 from basicsr_nriqa.options import OptionsError
 from basicsr_nriqa.version import __version__
@@ -158,20 +158,23 @@ class VideoIQAModel(ClipValidation, SRModel):
         net.train(training)
 
     def load_network(self, net, load_path, strict=True, param_key='params'):
-        """Load a checkpoint of BasicSR's or another published layout; see :mod:`basicsr_nriqa.checkpoints`."""
+        """Load a checkpoint of any known layout, from a file or a URL; see :mod:`basicsr_nriqa.checkpoints`.
+
+        Raises:
+            OptionsError: there is no such file, it cannot be read, or it does not fit the network.
+        """
         try:
             content = load_checkpoint_file(load_path)
         except (FileNotFoundError, ValueError) as error:
             raise OptionsError(f'path: {error}') from None
-        self.trained_with = content.get('trained_with', self.trained_with)
         wanted = next((key for key in (param_key, 'params') if key in content), None)
         net = self.get_bare_model(net)
         get_root_logger().info(f'Loading {type(net).__name__} from {load_path}, with param key: [{wanted}].')
         try:
-            state = convert_state_dict({wanted: content[wanted]} if wanted else content, type(net).__name__)
-            net.load_state_dict(state, strict=strict)
-        except (RuntimeError, ValueError) as error:
+            load_content(net, {wanted: content[wanted]} if wanted else content, strict)
+        except ValueError as error:
             raise OptionsError(f'path: {load_path} does not fit network_g: {error}') from None
+        self.trained_with = content.get('trained_with', self.trained_with)
 
     @master_only
     def save_training_state(self, epoch, current_iter):

@@ -6,7 +6,8 @@ import pytest
 import torch
 from pyiqa.utils import download_util
 
-from basicsr_nriqa.iqa import MetricError, create_metric, metric_info, weights
+from basicsr_nriqa import files
+from basicsr_nriqa.iqa import MetricError, create_metric, metric_info
 from basicsr_nriqa.iqa.pyiqa_adapter import _safe_loading, pyiqa_names
 
 
@@ -16,7 +17,7 @@ def hub(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise URLError('no route to host')
 
-    monkeypatch.setattr(weights, 'urlopen', fail)
+    monkeypatch.setattr(files, 'urlopen', fail)
     monkeypatch.setenv('TORCH_HOME', str(tmp_path))
     return tmp_path / 'hub'
 

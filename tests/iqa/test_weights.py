@@ -17,7 +17,8 @@ from conftest import ROOT, run_python
 from huggingface_hub import constants
 from torch import nn
 
-from basicsr_nriqa.iqa import CATALOGUE, MetricError, create_metric, find_weights, metric_info, random_weights, weights
+from basicsr_nriqa import files
+from basicsr_nriqa.iqa import CATALOGUE, MetricError, create_metric, find_weights, metric_info, random_weights
 from basicsr_nriqa.iqa.weights import (
     FOLDER_VARIABLE,
     SUMS,
@@ -58,7 +59,7 @@ def places(tmp_path, monkeypatch):
 def offline(monkeypatch):
     def refuse(request, **options):
         raise URLError('no route to host')
-    monkeypatch.setattr(weights, 'urlopen', refuse)
+    monkeypatch.setattr(files, 'urlopen', refuse)
 
 
 @pytest.fixture

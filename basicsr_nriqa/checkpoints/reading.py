@@ -1,0 +1,103 @@
+"""Reading checkpoint files, on this machine or from the web, without running what may be in them."""
+import pickle
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import torch
+from filelock import FileLock
+
+from basicsr_nriqa.files import download_file, published_digits, sha256, written_beside
+
+
+def is_url(path):
+    """Whether a checkpoint is to be fetched from the web."""
+    return str(path).startswith(('http://', 'https://'))
+
+
+def load_checkpoint_file(path):
+    """Read a checkpoint file to main memory. Only tensors and plain values are read: no code in it is run.
+
+    Args:
+        path (str | Path): file written by `torch.save`, or its http(s) URL. What is at a URL is fetched once
+            (`local_file`).
+
+    Returns:
+        dict: its content.
+
+    Raises:
+        FileNotFoundError: there is no such file, or it could not be fetched.
+        ValueError: the file is damaged or no checkpoint, holds other objects than tensors and plain values, holds no
+            dictionary, or its sha256 is not the one that its name says.
+    """
+    return _read(local_file(path), path)
+
+
+def local_file(path):
+    """Where a checkpoint is on this machine.
+
+    A file at a URL is fetched to ``checkpoints`` in torch's hub folder, from which torch.hub and mmengine take it too.
+    It appears there only when it is whole, can be read, and has the sha256 that its name ends in, if it does
+    (``NAME-0123abcd.pth``). Processes that want the same file wait for the one that fetches it.
+
+    Args:
+        path (str | Path): path or http(s) URL.
+
+    Returns:
+        Path: the file.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_checkpoint_file`.
+    """
+    # mmengine's loader fetches too, but it reads with torch.hub, which runs code that a file may hold, and does not see
+    # that a connection broke; its short names (open-mmlab://) know no network for video
+    if not is_url(path):
+        file = Path(path).expanduser()
+        if not file.is_file():
+            raise FileNotFoundError(f'Checkpoint {path}: no such file. Give the path or the URL of a checkpoint.')
+        return file
+    name = Path(unquote(urlsplit(str(path)).path)).name
+    if name in ('', '..'):
+        raise ValueError(f'Checkpoint {path}: this URL names no file.')
+    place = Path(torch.hub.get_dir(), 'checkpoints', name)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f'{place}.lock'):
+        if place.is_file():
+            _verify(place, name, f'{path}: its copy {place}', 'Remove the copy, and it is fetched again.')
+        else:
+            _fetch(str(path), place)
+    return place
+
+
+def _fetch(url, place):
+    try:
+        with written_beside(place) as beside:
+            download_file(url, beside, place.name)
+            _verify(beside, place.name, url, 'It is not kept.')
+            _read(beside, url)  # such as a page that says why there is no file
+    except OSError as error:
+        raise FileNotFoundError(f'Checkpoint {url}: cannot be fetched: {error}. Where there is no network, put the '
+                                f'file at {place}.') from error
+
+
+def _verify(file, name, what, remedy):
+    expected = published_digits(name)
+    found = sha256(file)[:len(expected)]
+    if found != expected:
+        raise ValueError(f'Checkpoint {what}: its sha256 begins with {found}, but its name says {expected}, so it is '
+                         f'damaged or another file. {remedy}')
+
+
+def _read(file, path):
+    try:
+        content = torch.load(file, map_location='cpu', weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        python_object = re.search(r'GLOBAL (\S+)', str(error))
+        if python_object:
+            raise ValueError(f'Checkpoint {path}: refused, since loading {python_object[1]} could run code. If you '
+                             'trust the file, load it yourself and save only its state_dict of tensors.') from None
+        raise ValueError(f'Checkpoint {path}: cannot be read, so it is damaged or was not written by torch.save. '
+                         'Fetch it again.') from error
+    if not isinstance(content, dict):
+        raise ValueError(f'Checkpoint {path}: expected a dictionary of tensors, found {type(content).__name__}.')
+    return content
