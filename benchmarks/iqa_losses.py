@@ -10,18 +10,17 @@ CPU, allocated memory on a GPU). Value differences are relative, for the same cr
     python benchmarks/iqa_losses.py --metrics nima clipiqa --recompute   # what the option `checkpoint` saves and costs
 """
 import argparse
-import ctypes
 import gc
 import statistics
 import sys
 import time
-from pathlib import Path
 
 import torch
 from naive_pyiqa import naive_metric, same_weights
 from torch.nn import functional as F
 
 from basicsr_nriqa.iqa import CATALOGUE, create_metric, metric_info
+from basicsr_nriqa.peak_memory import PeakMemory
 
 METRICS = ('lpips', 'lpips-vgg', 'pieapp', 'dbcnn', 'nima', 'nima-vgg16-ava', 'paq2piq', 'hyperiqa', 'maniqa',
            'clipiqa', 'clipiqa+', 'niqe', 'psnr', 'ssim', 'ms_ssim', 'cw_ssim', 'gmsd', 'vsi', 'fsim', 'nlpd', 'vif')
@@ -67,36 +66,17 @@ def one_pass(metric, distorted, reference):
     """Value, gradient, seconds and peak memory in MB of one forward and backward pass."""
     image = distorted.clone().requires_grad_()
     gc.collect()
-    before = _memory_start(image.is_cuda)
+    memory = PeakMemory(image.device)
     start = time.perf_counter()
     value = metric(image, reference).mean()
     value.backward()
     if image.is_cuda:
         torch.cuda.synchronize()
     seconds = time.perf_counter() - start
-    peak = _memory_peak(image.is_cuda) - before
+    peak = memory.rise() / 1e6
     if hasattr(metric, 'net'):
         metric.net.zero_grad(set_to_none=True)
     return value.item(), image.grad, seconds, peak
-
-
-def _memory_start(cuda):
-    if cuda:
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.memory_allocated() / 1e6
-    ctypes.CDLL(None).malloc_trim(0)  # what earlier passes freed goes back, so that it does not hide this one's
-    Path('/proc/self/clear_refs').write_text('5')  # the peak starts anew
-    return _status('VmRSS')
-
-
-def _memory_peak(cuda):
-    return torch.cuda.max_memory_allocated() / 1e6 if cuda else _status('VmHWM')
-
-
-def _status(key):
-    lines = Path('/proc/self/status').read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1e3
 
 
 def build_pair(name, device):
