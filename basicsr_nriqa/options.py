@@ -93,14 +93,14 @@ def _inherit(path, heirs):
     return merged.to_dict()
 
 
-def parse_value(text):
-    """A value given on the command line (``--force_yml``): read as YAML, so never run as code."""
+def parse_value(text, given_as='--force_yml'):
+    """A value given on the command line: read as YAML, so never run as code."""
     if text.lower() == 'none':
         return None
     try:
         return yaml.load(text.removeprefix('!!float'), Loader=_Loader)  # a SafeLoader
     except yaml.YAMLError as error:
-        raise OptionsError(f"--force_yml: cannot read the value '{text}': {error}") from None
+        raise OptionsError(f"{given_as}: cannot read the value '{text}': {error}") from None
 
 
 def set_option(options, keys, value):

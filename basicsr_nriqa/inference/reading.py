@@ -1,0 +1,251 @@
+"""The frames of a video, from a folder of images or a video file, one after the other."""
+import hashlib
+import re
+from contextlib import contextmanager
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from basicsr.utils import get_root_logger
+from tqdm import tqdm
+
+from basicsr_nriqa.data.clip_store import IMAGE_SUFFIXES
+from basicsr_nriqa.data.errors import DataError
+from basicsr_nriqa.data.lmdb_store import decode_image
+from basicsr_nriqa.inference.errors import InferenceError
+
+_SUFFIXES = (*IMAGE_SUFFIXES, '.tif', '.tiff')
+_UNSPECIFIED = 2  # matrix coefficients in ITU-T H.273
+# swscale's fast path rounds down and repeats chroma; PyAV before 18 cannot leave it
+ACCURATE = (Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+            if hasattr(Interpolation, 'ACCURATE_RND') else Interpolation.BICUBIC)
+
+
+def open_source(path):
+    """The frames at a path.
+
+    Args:
+        path (str | Path): A folder of images, or a video file.
+
+    Returns:
+        FolderSource | VideoSource: Its kind.
+
+    Raises:
+        InferenceError: nothing is there, or it has no frames.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        return FolderSource(path)
+    if path.is_file():
+        return VideoSource(path)
+    raise InferenceError(f'{path}: no such file or folder. Give a video file, or a folder of frames.')
+
+
+class FolderSource:
+    """Images in one folder, in natural order: ``im2.png`` before ``im10.png``. Other files are left out.
+
+    Attributes:
+        names (list[str]): Of the frames, without suffix.
+        rate, pixel_shape (None): Known of videos only.
+
+    Raises:
+        InferenceError: there are no images, or two with one name.
+    """
+    rate = pixel_shape = None
+
+    def __init__(self, path):
+        self.path = path
+        self._files = sorted((file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES and file.is_file()
+                              and not file.name.startswith('.')), key=_natural)
+        if not self._files:
+            raise InferenceError(f'{path}: there are no frames in this folder. Expected images '
+                                 f'({", ".join(_SUFFIXES)}), not folders of them.')
+        self.names = [file.stem for file in self._files]
+        for file, following in zip(self._files, self._files[1:]):
+            if file.stem == following.stem:
+                raise InferenceError(f'{following}: {file.name} has this name too. Remove one of the two.')
+
+    def identity(self):
+        """What tells whether the frames have changed: a digest of names, sizes and times of change."""
+        return _identity(self._files)
+
+    def survey(self, progress=True):
+        """Decode everything once.
+
+        Args:
+            progress (bool): Show a progress bar.
+
+        Returns:
+            tuple[int, int, int]: Frames, height and width.
+
+        Raises:
+            InferenceError: a frame cannot be read, or has another size than the first.
+        """
+        with ThreadPool() as pool:  # decoding runs outside Python's lock
+            shapes = tqdm(pool.imap(lambda file: _decoded(file).shape, self._files), 'checking', len(self._files),
+                          unit='frame', disable=not progress)
+            for file, shape in zip(self._files, shapes):
+                if file is self._files[0]:
+                    height, width = shape[:2]
+                _same_size(file, shape, height, width)
+        return len(self._files), height, width
+
+    def frames(self, start=0):
+        """Frames from number ``start`` on, each (h, w, 3) uint8, RGB."""
+        return map(_decoded, self._files[start:])
+
+
+class VideoSource:
+    """The video stream of a file, upright, in RGB by the stream's own matrix and range.
+
+    Where the stream does not say its matrix it is BT.709 for a width of 1280 or a height over 576, else BT.601, as
+    video players take it. More than 8 bits are rounded; high dynamic range is not mapped.
+
+    Attributes:
+        names (None): Frames have numbers only.
+        rate (Fraction | None): Frames a second on average.
+        pixel_shape (Fraction | None): Width of a pixel by its height.
+
+    Raises:
+        InferenceError: this is no video file, or there is no frame in it.
+    """
+    names = None
+
+    def __init__(self, path):
+        self.path = path
+        with opened_video(path) as (container, stream):
+            self.rate = stream.average_rate or stream.guessed_rate
+            self._declared = stream.frames or int((container.duration or 0) / av.time_base * (self.rate or 0))
+            self.pixel_shape = stream.sample_aspect_ratio
+        first = next(self._decode(), None)
+        if first is None:
+            raise InferenceError(f'{path}: there is no frame in this video.')
+        _to_rgb(first, path)  # tells now what cannot be converted
+        if first.rotation % 180 and self.pixel_shape:
+            self.pixel_shape = 1 / self.pixel_shape
+
+    def identity(self):
+        """What tells whether the file has changed: a digest of name, size and time of change."""
+        return _identity([self.path])
+
+    def survey(self, progress=True):
+        """Decode everything once.
+
+        The number of frames that a header tells is often missing or wrong, and what is damaged decodes to grey.
+
+        Args:
+            progress (bool): Show a progress bar.
+
+        Returns:
+            tuple[int, int, int]: Frames, height and width.
+
+        Raises:
+            InferenceError: the file is damaged, or its frames have several sizes.
+        """
+        times = []
+        for number, frame in enumerate(tqdm(self._decode(), 'checking', self._declared or None, unit='frame',
+                                            disable=not progress)):
+            shape = _upright_shape(frame)
+            if not number:
+                height, width = shape
+            _same_size(f'{self.path}: frame {number}', shape, height, width)
+            times.append(frame.time)
+        if len(times) + (self.rate or 0) < self._declared:  # what a header says is right to a second
+            get_root_logger().warning(f'{self.path}: {len(times)} frames, where the file says {self._declared}. It may '
+                                      'be cut off.')
+        if None not in times and self.rate:
+            steps = np.diff(times) * float(self.rate)
+            if len(steps) and np.abs(steps - 1).max() > 0.5:
+                get_root_logger().warning(f'{self.path}: the frame rate varies. A video made of it has the average, '
+                                          f'{float(self.rate):.3f} frames/s, throughout.')
+        return len(times), height, width
+
+    def frames(self, start=0):
+        """Frames from number ``start`` on, each (h, w, 3) uint8, RGB. Decodes from the beginning, which is exact.
+
+        Raises:
+            InferenceError: the file is damaged.
+        """
+        for number, frame in enumerate(self._decode()):
+            if number >= start:
+                yield _to_rgb(frame, self.path)
+
+    def _decode(self):
+        with opened_video(self.path) as (container, stream):
+            stream.thread_type = 'AUTO'
+            number = 0
+            try:
+                for frame in container.decode(stream):
+                    if frame.is_corrupt:
+                        raise InferenceError(f'{self.path}: frame {number} is damaged. Fetch or make the file again.')
+                    yield frame
+                    number += 1
+            except av.FFmpegError as error:
+                raise InferenceError(f'{self.path}: cannot be decoded from frame {number} on ({error.strerror}). '
+                                     'Fetch or make the file again.') from error
+
+
+@contextmanager
+def opened_video(path):
+    """A video file for reading.
+
+    Yields:
+        tuple[InputContainer, VideoStream]: PyAV's container, and the stream that a player would show.
+
+    Raises:
+        InferenceError: this is no video file.
+    """
+    try:
+        # a playlist must not make this machine fetch anything
+        container = av.open(str(path), options={'protocol_whitelist': 'file'})
+    except (av.FFmpegError, OSError) as error:
+        raise InferenceError(f'{path}: not a readable video file ({error.strerror}).') from error
+    with container:
+        stream = container.streams.best('video')
+        if stream is None:
+            raise InferenceError(f'{path}: there is no video in this file.')
+        yield container, stream
+
+
+def _natural(path):
+    return [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', path.stem)], path.name
+
+
+def _identity(files):
+    digest = hashlib.sha256()
+    for file in files:
+        status = file.stat()
+        digest.update(f'{file.name}\0{status.st_size}\0{status.st_mtime_ns}\0'.encode())
+    return digest.hexdigest()
+
+
+def _same_size(what, shape, height, width):
+    if shape[:2] != (height, width):
+        raise InferenceError(f'{what} has {shape[1]}x{shape[0]} pixels, but the frames before it have '
+                             f'{width}x{height}. All must have one size.')
+
+
+def _decoded(file):
+    try:
+        return np.ascontiguousarray(decode_image(file.read_bytes(), str(file))[..., ::-1])
+    except (DataError, OSError) as error:
+        raise InferenceError(f'{file}: this frame cannot be read. Fetch or make it again.') from error
+
+
+def _upright_shape(frame):
+    return (frame.width, frame.height) if frame.rotation % 180 else (frame.height, frame.width)
+
+
+def _to_rgb(frame, path):
+    matrix = frame.colorspace
+    if matrix == _UNSPECIFIED:
+        matrix = Colorspace.ITU709 if frame.width >= 1280 or frame.height > 576 else Colorspace.ITU601
+    try:
+        rgb = frame.reformat(format='rgb24', src_colorspace=matrix, src_color_range=frame.color_range,
+                             dst_color_range=ColorRange.JPEG, interpolation=ACCURATE)
+    except (av.FFmpegError, ValueError) as error:
+        raise InferenceError(f'{path}: cannot be converted to RGB from {frame.format.name}, matrix {matrix} ({error}). '
+                             'Convert the file with FFmpeg first.') from error
+    return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), frame.rotation // 90))

@@ -1,0 +1,169 @@
+"""A whole video, from its frames to the restored ones, with bounded memory and from where an earlier run stopped."""
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from basicsr_nriqa.checkpoints import local_file
+from basicsr_nriqa.files import sha256
+from basicsr_nriqa.inference.errors import InferenceError
+from basicsr_nriqa.inference.network import Cut, Restorer, default_cut, load_network
+from basicsr_nriqa.inference.partial import Partial, check_output, is_video
+from basicsr_nriqa.inference.reading import open_source
+from basicsr_nriqa.inference.tiling import blend_weights, windows
+from basicsr_nriqa.inference.writing import encode_video, write_frame
+
+
+def restore_video(source, output, weights, *, model=None, options=None, overrides=(), clip_length=None,
+                  clip_overlap=None, tile=None, tile_overlap=None, device='cpu', precision='fp32', noise_level=None,
+                  fps=None, crf=18, overwrite=False, progress=True):
+    """Restore a video or a folder of frames.
+
+    The work is done in ``OUTPUT.partial``. A run that was stopped goes on there when it is started again in the same
+    way, and gives what it would have given without a stop.
+
+    Args:
+        source (str | Path): A folder of frames, or a video file.
+        output (str | Path): A video file (.mp4, .mkv, .mov), else a folder: frames as PNG, with the names of the
+            input's frames, or numbered from 00000000 where the input is a video.
+        weights (str | Path): Checkpoint file or URL.
+        model, options, overrides: As for `load_network`.
+        clip_length (int | None): Frames that the network sees at once; 0: all. Default: `default_cut`.
+        clip_overlap (int | None): Frames that clips share.
+        tile (int | None): Side of a tile in pixels of the input; 0: whole frames.
+        tile_overlap (int | None): Pixels that tiles share.
+        device (str | torch.device): Where the network runs.
+        precision (str): ``fp32``, ``fp16`` or ``bf16``.
+        noise_level (float | None): For VRT's denoising: the standard deviation in grey levels.
+        fps (Fraction | None): Frame rate of a video that is written; default: the input's, 25 for a folder.
+        crf (float): Quality of a video that is written, as for `encode_video`.
+        overwrite (bool): Replace an output that is there, and drop what was begun with other settings.
+        progress (bool): Show progress bars.
+
+    Raises:
+        InferenceError: something cannot be used; the message names it.
+        FileNotFoundError, ValueError: as `load_network`.
+        OSError: the output cannot be written.
+    """
+    output = Path(output).expanduser()
+    frames_in = open_source(source)
+    check_output(frames_in.path, output, overwrite)
+    network, network_g = load_network(weights, model, options, overrides)
+    _check_noise_level(network_g, noise_level)
+    with Partial(output) as partial:
+        identity = frames_in.identity()
+        count, height, width = survey = partial.surveyed(identity) or frames_in.survey(progress)
+        given = {'clip_length': clip_length, 'clip_overlap': clip_overlap, 'tile': tile, 'tile_overlap': tile_overlap}
+        cut = _cut(network, network_g['type'], given, height, width)
+        restorer = Restorer(network, cut.tile, cut.tile_overlap, device, precision, noise_level)
+        settings = {'input': identity, 'weights': sha256(local_file(weights)), 'network': network_g, **cut._asdict(),
+                    'precision': precision, 'noise_level': noise_level}
+        partial.begin(settings, survey, overwrite)
+        names = frames_in.names or [f'{number:08d}' for number in range(count)]
+        files = [partial.frames / f'{name}.png' for name in names]
+        _restore_frames(frames_in, files, restorer, cut, partial, progress)
+        result = partial.frames
+        if is_video(output):
+            result = partial.folder / f'video{output.suffix.lower()}'
+            frames = tqdm((cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB) for file in files), 'encoding', count,
+                          unit='frame', disable=not progress)
+            encode_video(result, frames, Fraction(fps or frames_in.rate or 25), crf, frames_in.pixel_shape,
+                         None if frames_in.rate is None else frames_in.path)
+        check_output(frames_in.path, output, overwrite)  # much time has passed
+        partial.finish(result)
+
+
+def _check_noise_level(network_g, noise_level):
+    told = bool(network_g.get('nonblind_denoising'))
+    if told and noise_level is None:
+        raise InferenceError('This network is told how noisy the video is. Give --noise-level, such as 10: the '
+                             'standard deviation in grey levels of 255.')
+    if noise_level is not None and not told:
+        raise InferenceError('--noise-level: this network is not told how noisy the video is. Leave it out.')
+
+
+def _cut(network, name, given, height, width):
+    """The cut that was given, and the default of what was not."""
+    usual = default_cut(name, getattr(network, 'scale', 4), height, width)
+    cut = Cut(**{field: value if value is not None else getattr(usual, field) for field, value in given.items()})
+    smallest = getattr(network, 'min_frames', 1)
+    if cut.clip_length and cut.clip_length < smallest:
+        raise InferenceError(f'--clip-length {cut.clip_length}: this network needs {smallest} frames or more.')
+    for size, overlap in (('clip_length', 'clip_overlap'), ('tile', 'tile_overlap')):
+        if given[overlap] is None and getattr(cut, size):
+            cut = cut._replace(**{overlap: min(getattr(cut, overlap), getattr(cut, size) // 4)})
+        if getattr(cut, size) and getattr(cut, overlap) >= getattr(cut, size):
+            raise InferenceError(f'--{overlap} {getattr(cut, overlap)} must be below --{size} {getattr(cut, size)}.'
+                                 .replace('_', '-'))
+    return cut
+
+
+def _restore_frames(source, files, restorer, cut, partial, progress):
+    """Make the files that are missing, in order."""
+    done = next((number for number, file in enumerate(files) if not file.is_file()), len(files))
+    if done == len(files):
+        return
+    axis = windows(len(files), cut.clip_length, cut.clip_overlap)
+    clips = [(start, weights) for start, weights in zip(axis.starts, blend_weights(axis)) if start + axis.size > done]
+    restorer.tile, restorer.tile_overlap = partial.record.get('tiles', (cut.tile, cut.tile_overlap))
+    logging.getLogger('basicsr').info(
+        f'{len(files)} frames in clips of {axis.size}, '
+        + (f'tiles of {restorer.tile} pixels' if restorer.tile else 'whole frames')
+        + (f'; {done} are done, on from there.' if done else '.'))
+    writers = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    # smoothing 0: frames come in bursts of a clip
+    bar = tqdm(total=len(files), initial=done, desc='restoring', unit='frame', smoothing=0, disable=not progress)
+    try:
+        for start, frames in _restored(source, clips, axis, restorer, partial):
+            known = max(done - start, 0)
+            for _ in writers.map(write_frame, files[start + known:], frames[known:]):
+                bar.update()
+    finally:
+        writers.shutdown(cancel_futures=True)
+        bar.close()
+
+
+def _restored(source, clips, axis, restorer, partial):
+    """(number of the first, frames (t, h, w, 3) uint8), piece by piece without gaps.
+
+    A piece is what no later clip adds to. Of what a clip shares with the next, its share is held until then.
+    """
+    held = None
+    starts = [start for start, _ in clips]
+    with closing(_prefetched(_clips(source, starts, axis.size))) as arrays:
+        for (start, weights), following, array in zip(clips, [*starts[1:], axis.length], arrays):
+            output = restorer(array).mul_(weights[:, None, None, None])
+            partial.note(tiles=[restorer.tile, restorer.tile_overlap])
+            if held is not None:
+                output[:len(held)] += held
+            whole, held = output[:following - start], output[following - start:].clone()
+            yield start, whole.clamp_(0, 1).mul_(255).round_().byte().permute(0, 2, 3, 1).numpy()
+
+
+def _clips(source, starts, size):
+    """The clips (size, h, w, 3) that start at these frames."""
+    frames, held, at = source.frames(starts[0]), [], starts[0]
+    for start in starts:
+        held = held[start - at:]
+        held += islice(frames, size - len(held))
+        at = start
+        if len(held) < size:
+            raise InferenceError(f'{source.path}: ends at frame {start + len(held)} now. It has changed meanwhile.')
+        yield np.stack(held)
+
+
+def _prefetched(items):
+    """The same items, each made in another thread while the one before is in use."""
+    with ThreadPoolExecutor(1) as thread:
+        end = object()
+        coming = thread.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = thread.submit(next, items, end)
+            yield item

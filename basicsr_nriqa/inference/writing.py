@@ -1,0 +1,104 @@
+"""Writing frames as PNG and as a video file."""
+import heapq
+from contextlib import ExitStack
+from itertools import chain
+
+import av
+import cv2
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+from basicsr.utils import get_root_logger
+
+from basicsr_nriqa.files import write_atomically
+from basicsr_nriqa.inference.reading import ACCURATE, opened_video
+
+VIDEO_FORMATS = {'.mp4': 'mp4', '.mkv': 'matroska', '.mov': 'mov'}
+
+
+def write_frame(path, frame):
+    """Write one frame as PNG, whole or not at all.
+
+    Args:
+        path (Path): Where.
+        frame (ndarray): (h, w, 3) uint8, RGB.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_atomically(path, cv2.imencode('.png', cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))[1].tobytes())
+
+
+def encode_video(path, frames, rate, crf, pixel_shape=None, sound_of=None):
+    """Encode H.264, BT.709 in video range, and copy the sound of another video as it is.
+
+    The picture is YUV 4:2:0, which all players know; where a side is odd, which 4:2:0 cannot have, it is 4:4:4.
+
+    Args:
+        path (Path): Where; the suffix is a key of :data:`VIDEO_FORMATS`.
+        frames (Iterable[ndarray]): At least one, each (h, w, 3) uint8, RGB, all of one size.
+        rate (Fraction): Frames a second.
+        crf (float): x264's constant rate factor, from 0 (no loss) to 51; 18 is hard to tell from no loss.
+        pixel_shape (Fraction | None): Width of a pixel by its height, where they are not square.
+        sound_of (Path | None): Video file whose sound is taken over, in step with its picture.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    frames = iter(frames)
+    first = next(frames)
+    options = {} if path.suffix == '.mkv' else {'movflags': '+faststart'}
+    with ExitStack() as stack:
+        output = stack.enter_context(av.open(str(path), 'w', format=VIDEO_FORMATS[path.suffix], options=options))
+        stream = _picture_stream(output, first.shape, rate, crf)
+        if pixel_shape:
+            stream.codec_context.sample_aspect_ratio = pixel_shape
+        tracks = [_picture_packets(stream, chain([first], frames), rate)]
+        if sound_of is not None:
+            tracks.append(_sound_packets(*stack.enter_context(opened_video(sound_of)), output))
+        for packet in heapq.merge(*tracks, key=lambda packet: packet.dts * packet.time_base):
+            output.mux(packet)
+
+
+def _picture_stream(output, shape, rate, crf):
+    height, width, _ = shape
+    stream = output.add_stream('libx264', rate=rate, options={'crf': str(crf)})
+    stream.width, stream.height = width, height
+    stream.pix_fmt = 'yuv444p' if height % 2 or width % 2 else 'yuv420p'
+    if stream.pix_fmt == 'yuv444p':
+        get_root_logger().info(f'{width}x{height} has an odd side: encoded as 4:4:4, which some players do not show.')
+    context = stream.codec_context
+    context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
+    context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+    return stream
+
+
+def _picture_packets(stream, frames, rate):
+    for number, frame in enumerate(frames):
+        picture = av.VideoFrame.from_ndarray(frame, format='rgb24').reformat(
+            format=stream.pix_fmt, src_color_range=ColorRange.JPEG, dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG, interpolation=ACCURATE)
+        picture.pts, picture.time_base = number, 1 / rate
+        yield from stream.encode(picture)
+    yield from stream.encode()
+
+
+def _sound_packets(source, picture, output):
+    """The packets of all sound tracks that the output can hold, for the output's own streams."""
+    tracks = {}
+    for track in source.streams.audio:
+        name = track.codec_context.name
+        if name in output.supported_codecs:
+            tracks[track] = output.add_stream_from_template(track)
+        else:
+            get_root_logger().warning(f'{output.name}: sound of the kind {name} does not go into this kind of file and '
+                                      'is left out. Try .mkv.')
+    start = (picture.start_time or 0) * picture.time_base
+    return _moved(source.demux(*tracks), tracks, start) if tracks else iter(())
+
+
+def _moved(packets, tracks, start):
+    for packet in packets:
+        if packet.dts is None:  # the end
+            continue
+        shift = round(start / packet.time_base)
+        packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, tracks[packet.stream]
+        yield packet
