@@ -110,7 +110,8 @@ def peak_memory(name, which, backward, args):
     one_pass(network, clip, args, backward)
     memory = PeakMemory(args.device)
     one_pass(network, clip, args, backward)
-    return memory.rise() / 1e6
+    rise = memory.rise()
+    return float('nan') if rise is None else rise / 1e6
 
 
 def in_own_process(function, *arguments):

@@ -115,4 +115,4 @@ def deform_conv2d(x, offset, mask, weight, bias):
     groups = c // weight.shape[1]
     kernel = weight.reshape(groups, -1, weight.shape[1] * 9)
     output = kernel @ taps.view(n, groups, -1, h * w).to(x.dtype)
-    return output.view(n, -1, h, w) + bias.to(output.dtype).view(-1, 1, 1)
+    return output.to(x.dtype).view(n, -1, h, w) + bias.to(x.dtype).view(-1, 1, 1)

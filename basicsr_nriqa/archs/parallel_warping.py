@@ -14,12 +14,14 @@ def both_directions(x):
     return torch.stack((x, x.flip(1)))
 
 
-def neighbours(x, distance, missing):
-    """Of each frame but the last, the one ``distance`` later: (2, n, t, ...) -> (2, n, t - 1, ...).
+def neighbours(x, distance):
+    """Of each frame but the last, the one so much later: (2, n, t, ...) -> (2, n, t - 1, ...); behind the end, zero."""
+    return lengthened(x[:, :, distance:], x.shape[2] - 1)
 
-    Those behind the clip's end are zero; ``missing`` of them are wanted.
-    """
-    x = x[:, :, distance:]
+
+def lengthened(x, length):
+    """(2, n, t, ...) -> (2, n, length, ...), with zeros behind the end."""
+    missing = length - x.shape[2]
     return F.pad(x, [0, 0] * (x.ndim - 3) + [0, missing]) if missing else x
 
 
@@ -48,7 +50,7 @@ def clip_flows(spynet, x, steps):
             onward = flow[:, :, distance - 1:]
             if reached.shape[2]:
                 reached = reached + flow_warp(onward.flatten(0, 2), reached.flatten(0, 2)).view(reached.shape)
-            by_distance.append(F.pad(reached, (0, 0, 0, 0, 0, 0, 0, t - 1 - reached.shape[2])))
+            by_distance.append(lengthened(reached, t - 1))
         result.append(by_distance)
     return result
 
@@ -63,14 +65,14 @@ def warped_images(x, flows):
     Returns:
         tuple[Tensor, Tensor]: from the next and from the previous frame, each (n, t, 4c, h, w); else zero.
     """
-    clips = neighbours(both_directions(x), 1, 0)
+    clips = neighbours(both_directions(x), 1)
     warped = flow_warp(clips.flatten(0, 2), flows.flatten(0, 2), mode='nearest4')
     return in_time(warped.unflatten(0, clips.shape[:3]))
 
 
 def in_time(both):
     """Results (2, n, t - 1, ...) of both directions -> two of (n, t, ...) in the clip's own order, zeros at its end."""
-    both = F.pad(both, [0, 0] * (both.ndim - 3) + [0, 1])
+    both = lengthened(both, both.shape[2] + 1)
     return both[0], both[1].flip(1)
 
 
@@ -100,7 +102,7 @@ class ParallelWarping(FlowGuidedDeformAlign):
         """
         clips = both_directions(x.movedim(4, 2).contiguous())
         current = clips[:, :, :-1].flatten(0, 2)
-        frames = [neighbours(clips, distance, distance - 1).flatten(0, 2) for distance in range(1, self.num_frames + 1)]
+        frames = [neighbours(clips, distance).flatten(0, 2) for distance in range(1, self.num_frames + 1)]
         flows = [flow.flatten(0, 2) for flow in flows]
         warped = [flow_warp(frame, flow) for frame, flow in zip(frames, flows)]
         flows = torch.cat(flows, dim=1)

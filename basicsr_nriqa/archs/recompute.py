@@ -4,7 +4,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 
-def recomputed(function, *inputs, enabled=True, random=False):
+def recomputed(function, *inputs, enabled=True):
     """``function(*inputs)``, of which only the inputs are kept for the backward pass, and what it needs is recomputed.
 
     The recomputation ends as soon as the backward pass has all that it needs. A last matrix product or convolution is
@@ -12,14 +12,13 @@ def recomputed(function, *inputs, enabled=True, random=False):
     than the cheap function again.
 
     Args:
-        function (Callable): of tensors; it may use parameters.
+        function (Callable): of tensors; it may use parameters, and draws no random numbers.
         inputs (Tensor): its arguments.
         enabled (bool): False calls the function as it is.
-        random (bool): True where it draws random numbers, which have to be the same again.
 
     Returns:
         Tensor | tuple[Tensor]: what the function returns. Gradients are those of the plain call.
     """
     if enabled and torch.is_grad_enabled():
-        return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=random)
+        return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
     return function(*inputs)

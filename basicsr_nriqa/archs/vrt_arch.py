@@ -64,7 +64,8 @@ class VRT(nn.Module):
                  nonblind_denoising=False, use_checkpoint_attn=False, use_checkpoint_ffn=False,
                  no_checkpoint_attn_blocks=(), no_checkpoint_ffn_blocks=()):
         super().__init__()
-        _check(upscale, out_chans, window_size, depths, embed_dims, num_heads, pa_frames, nonblind_denoising, img_size)
+        _check(upscale, in_chans, out_chans, img_size, window_size, depths, indep_reconsts, embed_dims, num_heads,
+               mul_attn_ratio, pa_frames, nonblind_denoising)
         self.scale, self.in_chans, self.out_chans, self.pa_frames = upscale, in_chans, out_chans, pa_frames
         self.nonblind_denoising, self.num_frames = nonblind_denoising, img_size[0]
         self.min_frames = 2 if pa_frames else img_size[0]
@@ -211,25 +212,38 @@ def _init_weights(module):
             nn.init.zeros_(module.bias)
 
 
-def _check(upscale, out_chans, window_size, depths, embed_dims, num_heads, pa_frames, nonblind_denoising, img_size):
-    problems = []
-    if upscale < 1 or upscale & (upscale - 1):
-        problems.append(f'upscale must be 1, 2, 4 or another power of two, got {upscale}')
-    if pa_frames not in (0, 2, 4, 6):
-        problems.append(f'pa_frames must be 0, 2, 4 or 6, got {pa_frames}')
-    if not len(depths) == len(embed_dims) == len(num_heads) >= len(SHRINK) + 1:
-        problems.append(f'depths, embed_dims and num_heads must have one number for each of the {len(SHRINK)} stages '
-                        f'and at least one group behind, got {len(depths)}, {len(embed_dims)} and {len(num_heads)}')
-    for i, (dim, heads) in enumerate(zip(embed_dims, num_heads)):
-        # mutual attention, in the stages only, adds sines and cosines of two axes
-        if dim % heads or (i < len(SHRINK) and dim % 4):
-            problems.append(f'embed_dims must be multiples of num_heads, and in the {len(SHRINK)} stages of 4, '
-                            f'got {dim} with {heads} heads')
-            break
-    if len(window_size) != 3 or len(img_size) != 3:
-        problems.append(f'window_size and img_size are (frames, rows, columns), got {window_size} and {img_size}')
-    if not pa_frames and (upscale != 1 or nonblind_denoising or out_chans % 3):
-        problems.append('interpolation (pa_frames 0) goes with upscale 1, without a noise map, and with 3 out_chans '
-                        'for each new frame')
+def _check(upscale, in_chans, out_chans, img_size, window_size, depths, indep_reconsts, embed_dims, num_heads,
+           mul_attn_ratio, pa_frames, nonblind_denoising):
+    """Raise one ValueError with all that does not go together."""
+    problems, stages = [], len(SHRINK)
+
+    def expect(condition, problem):
+        if not condition:
+            problems.append(problem)
+
+    expect(upscale in (1, 2, 4, 8, 16), f'upscale must be 1, 2, 4, 8 or 16, got {upscale}')
+    expect(pa_frames in (0, 2, 4, 6), f'pa_frames must be 0, 2, 4 or 6, got {pa_frames}')
+    expect(len(window_size) == len(img_size) == 3,
+           f'window_size and img_size are (frames, rows, columns), got {window_size} and {img_size}')
+    expect(0 <= mul_attn_ratio <= 1, f'mul_attn_ratio is a share from 0 to 1, got {mul_attn_ratio}')
+    expect(len(depths) == len(embed_dims) == len(num_heads) > stages and min(depths) > 0,
+           f'depths, embed_dims and num_heads must have one number from 1 up for each of the {stages} stages and at '
+           f'least one group behind, got {depths}, {embed_dims} and {num_heads}')
+    expect(all(stages <= i < len(depths) for i in indep_reconsts),
+           f'indep_reconsts are groups behind the stages, {stages} to {len(depths) - 1}, got {indep_reconsts}')
+    # mutual attention, in the stages only, adds sines and cosines of two axes
+    odd = [(dim, heads) for i, (dim, heads) in enumerate(zip(embed_dims, num_heads))
+           if dim % heads or (i < stages and dim % 4)]
+    expect(not odd, f'embed_dims must be multiples of num_heads, and in the {stages} stages of 4, got (channels, '
+                    f'heads) {odd}')
+    expect(list(embed_dims[:3]) == list(embed_dims[4:7][::-1]),
+           f'stages of one size are added, so the first {stages} embed_dims must read the same backwards, '
+           f'got {embed_dims}')
+    if pa_frames:
+        expect(in_chans == out_chans == 3, f'in_chans and out_chans must be 3, RGB, got {in_chans} and {out_chans}')
+    else:
+        expect(upscale == 1 and not nonblind_denoising and out_chans % 3 == 0,
+               'interpolation (pa_frames 0) goes with upscale 1, without a noise map, and with 3 out_chans for each '
+               'new frame')
     if problems:
         raise ValueError(f'VRT: {"; ".join(problems)}.')

@@ -42,7 +42,8 @@ def cut_windows(extent, window, shifted, device):
     Returns:
         Windows: the plan.
     """
-    with torch.device('cpu'):  # whatever the caller's default device is, what is kept has to suit the next caller too
+    # whatever the caller's default device and mode are, what is kept has to suit the next caller too
+    with torch.device('cpu'), torch.inference_mode(False):
         return _cut_windows(extent, window, shifted, device)
 
 
@@ -113,7 +114,7 @@ def from_windows(tokens, windows, extent):
 
 
 def attention(qkv, bias=None, scale=1.0, mutual=False):
-    """softmax(scale * q k^T + bias) v in every window, without all attention matrices in memory at once.
+    """softmax(scale * q k^T + bias) v in every window; attention matrices are not kept for the backward pass.
 
     Args:
         qkv (Tensor): queries, keys and values, shape (windows, size, 3, heads, d).
@@ -132,8 +133,9 @@ def attention(qkv, bias=None, scale=1.0, mutual=False):
 def _fused_attention(qkv, bias, scale, mutual):
     """PyTorch's fused kernels, with the gradient of the bias on GPUs."""
     d = qkv.shape[4]
-    # with heads of another width the fused kernels are passed over, and the matrices are kept after all
-    q, k, v = _heads_first(F.pad(qkv, (0, -d % 8)) if d % 8 else qkv, mutual)
+    # heads that are not whole pieces of 16 bytes would keep the fused kernels away, and the matrices in memory
+    surplus = -d % (16 // qkv.element_size())
+    q, k, v = _heads_first(F.pad(qkv, (0, surplus)) if surplus else qkv, mutual)
     if bias is not None:
         bias = bias.to(q.dtype).expand(len(q), q.shape[1], -1, -1)
     return _heads_last(F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)[..., :d], qkv)
@@ -244,7 +246,6 @@ class WindowAttention(nn.Module):
         if mutual:
             self.register_buffer('position_bias', sine_position(self.window_size[1:], dim // 2))
             self.qkv_mut = nn.Linear(dim, 3 * dim, bias=qkv_bias)
-        self._known_bias = (None, None)
 
     def forward(self, tokens, windows):
         """Attend.
@@ -287,20 +288,14 @@ class WindowAttention(nn.Module):
         return torch.cat(seen, dim=1) if len(seen) > 1 else seen[0]
 
     def _bias(self, size):
-        """The bias (heads, m, m) for windows of that size, which is the full one or smaller."""
-        table = self.relative_position_bias_table
-        kept = not (torch.is_grad_enabled() or table.is_inference() or torch.compiler.is_compiling())
-        if kept:
-            version = size, table.data_ptr(), table._version, table.dtype
-            if self._known_bias[0] == version:
-                return self._known_bias[1]
+        """The bias (heads, m, m) for windows of that size, which is the full one or smaller.
+
+        It is not kept: a moving average of weights is updated in a way that no version number shows.
+        """
         t, h, w = size
         index = self.relative_position_index.view(*self.window_size, *self.window_size)[:t, :h, :w, :t, :h, :w]
-        bias = torch.gather(table.t(), 1, index.reshape(1, -1).expand(self.num_heads, -1))
-        bias = bias.view(self.num_heads, t * h * w, t * h * w)
-        if kept:
-            self._known_bias = version, bias
-        return bias
+        bias = torch.gather(self.relative_position_bias_table.t(), 1, index.reshape(1, -1).expand(self.num_heads, -1))
+        return bias.view(self.num_heads, t * h * w, t * h * w)
 
 
 def relative_position_index(window_size):

@@ -138,6 +138,7 @@ def test_checkpoint_gives_the_same_gradients():
     assert_same(value_and_gradients(again, *inputs()), value_and_gradients(network, *inputs()), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_compiled_network_is_the_same():
     torch._dynamo.reset()
     network = fill(RBPN(**SMALL))

@@ -65,6 +65,7 @@ def test_gradients_reach_all_parameters_and_the_image():
     assert x.grad.any()
 
 
+@pytest.mark.slow
 def test_compiled_network_is_the_same():
     torch._dynamo.reset()
     discriminator = fill(SRGANDiscriminator()).eval()

@@ -90,6 +90,7 @@ def test_published_checkpoint_fits(name):
 
 
 @torch.no_grad()
+@pytest.mark.slow  # all of them together
 @pytest.mark.parametrize('case', RECORDED)
 def test_recorded_output(case):
     options, size, recorded = RECORDED[case]
@@ -98,6 +99,7 @@ def test_recorded_output(case):
 
 
 @torch.no_grad()
+@pytest.mark.slow  # all of them together
 @pytest.mark.parametrize('pa_frames', [2, 4, 6])
 @pytest.mark.parametrize('direction', [1, -1])
 def test_neighbours_are_aligned_nearest_first(pa_frames, direction):

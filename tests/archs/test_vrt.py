@@ -16,10 +16,12 @@ TINY = {'img_size': (2, 64, 64), 'window_size': (2, 4, 4), 'depths': (2,) * 9, '
 SETTINGS = {
     'super-resolution': ({}, 3),
     'two neighbours on each side': ({'pa_frames': 4, 'window_size': (4, 4, 4)}, 4),
-    'three neighbours on each side': ({'pa_frames': 6}, 3),
+    'three neighbours on each side': ({'pa_frames': 6}, 4),
+    'more neighbours than frames': ({'pa_frames': 6}, 2),
     'deblurring': ({'upscale': 1}, 2),
     'denoising': ({'upscale': 1, 'nonblind_denoising': True}, 2),
     'interpolation': ({'upscale': 1, 'pa_frames': 0, 'out_chans': 6}, 2)}
+SLOW = ('super-resolution', 'two neighbours on each side', 'three neighbours on each side', 'deblurring')
 PUBLISHED = {
     'vrt_001_bicubic_reds_6_frames': {'img_size': (6, 64, 64), 'window_size': (6, 8, 8), 'deformable_groups': 12},
     'vrt_002_bicubic_reds_16_frames': {'img_size': (16, 64, 64), 'window_size': (8, 8, 8), 'pa_frames': 6,
@@ -84,7 +86,8 @@ def test_published_checkpoint_fits(name):
     assert sum(parameter.numel() for parameter in network.parameters()) == published['parameters']
 
 
-@pytest.mark.parametrize('setting', SETTINGS)
+@pytest.mark.parametrize('setting', [  # all of them together are slow
+    pytest.param(setting, marks=[pytest.mark.slow] * (setting in SLOW)) for setting in SETTINGS])
 def test_equals_the_straightforward_network_in_value_and_gradient(setting):
     """In double precision, since alignment multiplies rounding."""
     options, t = SETTINGS[setting]
@@ -236,7 +239,9 @@ def test_gpu_gives_the_output_and_gradient_of_the_cpu(setting):
 
 @pytest.mark.parametrize(('options', 'message'), [
     ({'upscale': 3}, 'upscale must be 1, 2, 4'), ({'pa_frames': 3}, 'pa_frames must be 0, 2, 4 or 6'),
-    ({'depths': (2,) * 8}, 'got 8, 9 and 9'), ({'num_heads': (5,) * 9}, '12 with 5 heads'),
+    ({'depths': (2,) * 8}, 'one number from 1 up for each of the 7 stages'), ({'num_heads': (5,) * 9}, r'\(12, 5\)'),
+    ({'depths': (2, 0, *(2,) * 7)}, 'from 1 up'), ({'embed_dims': (8,) * 6 + (16, 8, 8)}, 'read the same backwards'),
+    ({'indep_reconsts': (3,)}, '7 to 8'), ({'mul_attn_ratio': 2}, 'a share'), ({'out_chans': 4}, 'must be 3, RGB'),
     ({'window_size': (8, 8)}, r'\(frames, rows, columns\)'), ({'pa_frames': 0}, 'interpolation .* with upscale 1')])
 def test_options_that_do_not_go_together_are_an_error(options, message):
     with pytest.raises(ValueError, match=message):

@@ -63,6 +63,14 @@ def test_masks_part_what_is_no_neighbour_in_the_clip(extent, window, shifted):
         assert torch.equal(masked, ~together)
 
 
+def test_windows_planned_in_inference_mode_serve_training_too():
+    with torch.inference_mode():
+        windows = cut_windows((3, 5, 6), (2, 3, 3), True, CPU)
+    x = torch.rand(1, 3, 5, 6, 2, requires_grad=True)
+    to_windows(x, windows).sum().backward()
+    assert torch.equal(x.grad, torch.ones_like(x))
+
+
 def test_windows_are_moved_by_half_their_size_but_not_where_there_is_one_only():
     windows = cut_windows((2, 8, 4), (2, 4, 4), True, CPU)
     first = windows.order[:math.prod(windows.size)]
@@ -136,15 +144,20 @@ def test_sine_position_is_rows_then_columns():
         torch.tensor([0, math.pi / 2])).sin(), atol=1e-5, rtol=0)
 
 
-def test_bias_is_made_once_until_the_table_changes():
+def test_bias_follows_a_moving_average_of_the_table():
+    """BasicSR updates it through ``.data``, which changes neither the tensor nor its version."""
     module = WindowAttention(4, (2, 2, 2), 2).eval()
     windows = cut_windows((2, 4, 4), (2, 2, 2), True, CPU)
     tokens = torch.rand(1, 32, 4)
     with torch.no_grad():
         before = module(tokens, windows)
-        assert module._bias((2, 2, 2)) is module._bias((2, 2, 2))
-        assert module._bias((1, 2, 2)).shape == (2, 4, 4)
-        module.load_state_dict({**module.state_dict(), 'relative_position_bias_table': torch.randn(27, 2)})
+        module.relative_position_bias_table.data.mul_(0.5).add_(torch.randn(27, 2))
         after = module(tokens, windows)
     assert not torch.allclose(before, after)
     torch.testing.assert_close(after, module(tokens, windows).detach())
+
+
+def test_bias_of_a_smaller_window_is_that_of_its_tokens():
+    module = WindowAttention(4, (2, 3, 2), 2)
+    full, part = module._bias((2, 3, 2)).view(2, 2, 3, 2, 2, 3, 2), module._bias((1, 2, 2)).view(2, 1, 2, 2, 1, 2, 2)
+    assert torch.equal(full[:, :1, :2, :2, :1, :2, :2], part)
