@@ -38,14 +38,12 @@ def _window_attention(inputs, outputs):
     return windows * size * heads * (size // 2 if mutual else size) * 2 * d
 
 
-def _deform_conv(mask, weight):
+def _deform_conv(inputs, outputs):
     """The convolution, and 9 * c sampled and masked values for each pixel, c being the input's channels."""
-    def flops(inputs, outputs):
-        n, c, _, _ = _shape(inputs[0])
-        out_c, group_c, *kernel = _shape(inputs[weight])
-        pixels = n * math.prod(_shape(outputs[0])[2:])
-        return pixels * math.prod(kernel) * (out_c * group_c + c * (_BILINEAR + mask))
-    return flops
+    n, c, _, _ = _shape(inputs[0])
+    out_c, group_c, *kernel = _shape(inputs[1])
+    pixels = n * math.prod(_shape(outputs[0])[2:])
+    return pixels * math.prod(kernel) * (out_c * group_c + c * (_BILINEAR + 1))
 
 
 def _product(left):
@@ -61,8 +59,7 @@ def _per_output(factor):
 FLOP_HANDLES = {
     'aten::scaled_dot_product_attention': _attention,
     'nriqa::window_attention': _window_attention,  # (qkv, ..., mutual)
-    'nriqa::deform_conv2d': _deform_conv(mask=1, weight=3),  # (x, offset, mask, weight, bias)
-    'torchvision::deform_conv2d': _deform_conv(mask=1, weight=1),  # (x, weight, offset, mask, ...)
+    'torchvision::deform_conv2d': _deform_conv,  # (x, weight, offset, mask, ...)
     'aten::matmul': _product(0),
     'aten::baddbmm': _product(1),
     'aten::upsample_bicubic2d': _per_output(16),
@@ -73,8 +70,8 @@ FLOP_HANDLES = {
                      'aten::unique_dim', 'aten::ne')),
 }
 # attention and convolutions of which mmengine does not know that their outputs are activations
-_ACTIVATIONS = ('aten::scaled_dot_product_attention', 'nriqa::window_attention', 'nriqa::deform_conv2d',
-                'torchvision::deform_conv2d', 'aten::baddbmm', 'aten::mm')
+_ACTIVATIONS = ('aten::scaled_dot_product_attention', 'nriqa::window_attention', 'torchvision::deform_conv2d',
+                'aten::baddbmm', 'aten::mm')
 
 
 def default_size(options):
@@ -150,6 +147,8 @@ def count(network, clip, max_depth=2):
 
 
 def _prepare(network_options, size, device):
+    if 'type' not in network_options:
+        raise OptionsError('network_g: has no type. Give the name of the network, such as type: BasicVSRPP.')
     options = {**network_options, 'spynet_path': None} if network_options.get('spynet_path') else network_options
     try:
         network = build_network(options).to(device)

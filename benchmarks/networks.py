@@ -47,6 +47,8 @@ def parse_args():
     parser.add_argument('--frames', type=int, help="default: the network's own, 6 or 7; RBPN takes 7")
     parser.add_argument('--batch', type=int, default=1)
     parser.add_argument('--runs', type=int, default=5, help='turns of each, after one to warm up')
+    parser.add_argument('--passes', nargs='+', choices=('forward', 'training'), default=['forward', 'training'],
+                        help='training is forward with backward')
     parser.add_argument('--checkpoint', action='store_true', help='ours with recomputation in the backward pass')
     parser.add_argument('--precision', choices=PRECISIONS, default='fp32', help='of both, by autocast')
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
@@ -126,7 +128,8 @@ def main():
           '|---|---|---|---|---|---|---|---|')
     for name in args.networks:
         networks, clip = {which: build(name, which, args) for which in ('theirs', 'ours')}, clip_for(name, args)
-        taken = {(which, backward): [] for which in networks for backward in (False, True)}
+        passes = [name == 'training' for name in args.passes]
+        taken = {(which, backward): [] for which in networks for backward in passes}
         for _ in range(args.runs + 1):
             outputs = {}
             for (which, backward), seconds in taken.items():
@@ -134,7 +137,7 @@ def main():
                 seconds.append(both if backward else forward)
         difference = (outputs['theirs'] - outputs['ours']).abs().max().item()
         del networks, outputs
-        for backward in (False, True):
+        for backward in passes:
             before, now = (statistics.median(taken[which, backward][1:]) for which in ('theirs', 'ours'))
             memory = [in_own_process(peak_memory, name, which, backward, args) for which in ('theirs', 'ours')]
             print(f'| {name} | {"forward + backward" if backward else "forward"} | {before:.3f} | {now:.3f} | '

@@ -8,6 +8,13 @@ from basicsr_nriqa.complexity import complexity, default_size
 from basicsr_nriqa.options import OptionsError, read_options
 
 
+def device(name):
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise argparse.ArgumentTypeError(str(error).splitlines()[0]) from None
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -17,7 +24,8 @@ def main():
     parser.add_argument('-opt', metavar='FILE', required=True, help='option file with a network_g')
     parser.add_argument('--input', metavar=('T', 'H', 'W'), nargs=3, type=int,
                         help='frames, height and width of the LR clip; default: num_frame and gt_size / scale')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='default: %(default)s')
+    parser.add_argument('--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu',
+                        help='default: %(default)s')
     parser.add_argument('--backward', action='store_true', help='time and memory of a forward and backward pass')
     parser.add_argument('--runs', type=int, default=3, help='passes to take the median time of; default: %(default)s')
     parser.add_argument('--json', action='store_true', help='for programs')
@@ -26,6 +34,9 @@ def main():
         parser.error('--runs and --input take numbers from 1 up')
     try:
         options = read_options(args.opt)
+    except OptionsError as error:  # names the file
+        parser.exit(2, f'error: {" ".join(str(error).split())}\n')
+    try:
         if not isinstance(options.get('network_g'), dict):
             raise OptionsError('network_g: is missing.')
         found = complexity(options['network_g'], args.input or default_size(options), args.device, args.backward,

@@ -2,7 +2,6 @@
 import argparse
 import signal
 import sys
-from fractions import Fraction
 from pathlib import Path
 
 import torch
@@ -34,16 +33,6 @@ def number(low, high):
             raise argparse.ArgumentTypeError(f'expected {low} to {high}, got {text}')
         return value
     return parse
-
-
-def frame_rate(text):
-    try:
-        value = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        value = 0
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f'expected frames a second, such as 25 or 30000/1001, got {text}')
-    return value
 
 
 def device(name):
@@ -83,7 +72,8 @@ def parse_arguments():
     cut.add_argument('--tile-overlap', type=whole, metavar='PX')
 
     video = parser.add_argument_group('writing a video')
-    video.add_argument('--fps', type=frame_rate, help="such as 30000/1001; default: the input's, 25 for a folder")
+    video.add_argument('--fps', help="such as 29.97 or 30000/1001; default: the input's, 25 for a folder; another "
+                                      'than the input\'s leaves its sound out')
     video.add_argument('--crf', type=number(0, 51), default=18, metavar='0..51',
                        help='lower is better and larger; default: %(default)s')
     return parser.parse_args()
@@ -103,8 +93,9 @@ def main():
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
     except SystemExit:
-        print(f'\nStopped. What is done is in {args.output}.partial; the same command goes on from there.',
-              file=sys.stderr)
+        partial = Path(f'{args.output.expanduser()}.partial')
+        kept = f' What is done is in {partial}; the same command goes on from there.' if partial.is_dir() else ''
+        print(f'\nStopped.{kept}', file=sys.stderr)
         raise
 
 

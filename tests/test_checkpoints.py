@@ -222,6 +222,22 @@ def test_loading_in_part_takes_what_fits_and_says_what_does_not(caplog):
         assert words in caplog.text
 
 
+def test_loading_in_part_leaves_unknown_names_out_and_says_so(caplog):
+    network, other = BasicVSRPP(mid_channels=8, num_blocks=1), BasicVSRPP(mid_channels=8, num_blocks=1)
+    content = {'params': {'neck.weight': torch.zeros(1), 'conv_hr.bias': 'no tensor', 'conv_last.bias': torch.ones(3)}}
+    before = network.conv_hr.bias.clone()
+    with pytest.raises(ValueError, match=r'unknown names neck\.weight'):
+        load_content(network, content)
+    with caplog.at_level('WARNING', 'basicsr'):
+        load_content(network, {'params': {**other.state_dict(), **content['params']}}, strict=False)
+    assert torch.equal(network.conv_last.weight, other.conv_last.weight)
+    assert torch.equal(network.conv_hr.bias, before) and (network.conv_last.bias == 1).all()
+    assert 'neck.weight is too much' in caplog.text and 'conv_hr.bias is missing' in caplog.text
+    for nothing in ({'neck.weight': torch.zeros(1)}, {}):
+        with pytest.raises(ValueError, match='Not a BasicVSRPP checkpoint'):
+            load_content(network, {'params': nothing}, strict=False)
+
+
 @pytest.mark.parametrize('distributed', ['', 'module.'])
 def test_rbpn_leaves_the_flow_of_iseebetter_as_it_is(distributed, caplog):
     network, other = ISeeBetter(**SMALL_RBPN), RBPN(**SMALL_RBPN)
@@ -288,6 +304,25 @@ def test_a_damaged_file_is_named(tmp_path, damage):
     torch.save({'weight': torch.rand(1000)}, path)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ValueError, match=r'damaged\.pth: cannot be read'):
+        load_checkpoint_file(path)
+
+
+@pytest.mark.parametrize('data', [b'\x80\x02.', b'\x80\x02a.', b'\x80\x02h\x00.', b'\x80\x02K', b'\x80\x02M\x01',
+                                  b'\x80', b'\x80\x02)R.', b'\x80\x02N(s.', b'\x80\x02X\xff\xff\xff\xff'])
+def test_a_damaged_pickle_is_named(tmp_path, data):
+    """Each fails in another way inside torch.load."""
+    path = tmp_path / 'damaged.pth'
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r'damaged\.pth: cannot be read'):
+        load_checkpoint_file(path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root may read everything')
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path):
+    path = tmp_path / 'locked.pth'
+    torch.save({}, path)
+    path.chmod(0)
+    with pytest.raises(ValueError, match=r'locked\.pth: cannot be read \(Permission denied\)'):
         load_checkpoint_file(path)
 
 

@@ -134,6 +134,7 @@ def test_the_script(script, write_options):
 @pytest.mark.parametrize('options, arguments, words', [
     ({'network_g': SMALL}, (), 'give it as --input FRAMES HEIGHT WIDTH'),
     ({}, (), 'network_g: is missing'),
+    ({'network_g': {'mid_channels': 8}}, ('--input', 2, 16, 16), 'network_g: has no type. Give the name'),
     ({'network_g': SMALL}, ('--input', 2, 8, 8), 'h and w of 16 pixels or more'),
     ({'network_g': {**SMALL, 'mid_channels': 7}}, ('--input', 2, 16, 16), 'network_g: BasicVSRPP: mid_channels'),
     ({'network_g': {**SMALL, 'blocks': 7}}, ('--input', 2, 16, 16), "unexpected keyword argument 'blocks'"),
@@ -147,7 +148,15 @@ def test_what_cannot_be_is_one_line(script, write_options, options, arguments, w
 
 def test_an_absent_option_file_is_one_line(script, tmp_path):
     status, _, errors = script('-opt', tmp_path / 'none.yml')
-    assert status == 2 and 'cannot read this option file' in errors
+    assert status == 2 and errors.startswith(f"error: {tmp_path / 'none.yml'}: cannot read this option file")
+    assert errors.count('none.yml') == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='needs a machine without GPU')
+@pytest.mark.parametrize('device', ['cuda', 'gpu'])
+def test_a_device_that_is_not_there_is_an_error(script, write_options, device):
+    status, _, errors = script('-opt', write_options({'network_g': SMALL}), '--device', device)
+    assert status == 2 and 'argument --device' in errors and 'Traceback' not in errors
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')

@@ -69,7 +69,7 @@ def test_published_checkpoints(script, shared, tmp_path):
         output = script(tmp_path / f'{name}.pth')[1]
         blocks.update(yaml.safe_load(output[output.index('network_'):]))
         assert published['parameters'] == found[name]['parameters'] and f"{published['parameters']:,}" in output
-    assert [found[name]['layout'] for name in names] == ['own names', 'own names', 'own names', 'OpenMMLab']
+    assert [found[name]['layout'] for name in names] == ['own names', 'RBPN', 'own names', 'OpenMMLab']
     assert [found[name]['wrapper'] for name in names] == ['params', None, None, None]
     assert [found[name]['network'] for name in names] == ['VRT', 'RBPN', 'SRGANDiscriminator', 'BasicVSRPP']
     assert blocks == {'network_g': found['basicvsrpp_openmmlab_c64n7']['options'],

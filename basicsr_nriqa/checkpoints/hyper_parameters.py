@@ -38,7 +38,7 @@ def options_of(arch, state_dict):
         return _READERS[arch](shapes)
     except (KeyError, IndexError, StopIteration, ValueError, ZeroDivisionError) as error:
         raise ValueError(f'The options of this {arch} cannot be read off its weights, since some are missing or of '
-                         f'another shape than in any such network ({error}).') from error
+                         f'another shape than in any such network ({error!r}).') from error
 
 
 def _basicvsrpp(shapes):

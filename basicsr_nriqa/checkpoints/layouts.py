@@ -88,13 +88,14 @@ NETWORKS = {
 }
 
 
-def convert_state_dict(state_dict, arch):
+def convert_state_dict(state_dict, arch, strict=True):
     """Bring a checkpoint of any known layout to our networks' own names.
 
     Args:
         state_dict (dict): what the checkpoint file holds, with or without its wrapper.
         arch (str): the network's class name: ``'BasicVSRPP'``, ``'VRT'``, ``'ISeeBetter'``, ``'SRGANDiscriminator'``,
             or the parts ``'SpyNet'`` and ``'RBPN'``.
+        strict (bool): False leaves unknown names as they are, if there are known ones beside them.
 
     Returns:
         dict[str, Tensor]: the network's state_dict; the tensors are the same objects.
@@ -106,7 +107,7 @@ def convert_state_dict(state_dict, arch):
     if arch not in NETWORKS:
         raise ValueError(f'No checkpoint layouts are known for the network {arch!r}; known are {sorted(NETWORKS)}.')
     converted, unknown, _ = _converted(unwrap(state_dict)[0], NETWORKS[arch])
-    if unknown or not converted:
+    if len(unknown) == len(converted) or (strict and unknown):
         raise ValueError(f'Not a {arch} checkpoint: ' + (f'unknown names {_listed(unknown)}. ' if unknown else
                                                          'it is empty. ') + _what_it_is(state_dict))
     return converted
@@ -139,7 +140,7 @@ def identify(content):
         if network.characteristic in converted and not unknown and not (arch == 'ISeeBetter' and BARE_RBPN in layouts):
             if any(name.startswith('generator') for name in _inside(content, wrapper)):
                 layouts.add(OPENMMLAB)
-            return arch, next(iter(layouts), OWN), wrapper, converted
+            return arch, next(iter(layouts), BARE_RBPN if arch == 'RBPN' else OWN), wrapper, converted
     if is_training_state(content):
         raise ValueError('It is a training state, not a network: give it as path: resume_state, and as '
                          'pretrain_network_g the net_g_*.pth of the same iteration.')

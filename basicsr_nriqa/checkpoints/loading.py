@@ -38,18 +38,16 @@ def load_content(network, content, strict=True):
         network (nn.Module): its class name says which layouts are known; a network that is none of ours needs its own
             names, under a known wrapper or none.
         content (dict): as `load_checkpoint_file` returns it.
-        strict (bool): False takes what fits, and the log says what does not.
+        strict (bool): False takes what fits, and the log says what does not. One name must be known at least.
 
     Raises:
         ValueError: of no known layout, or it does not fit; the error says what differs and which options to set.
     """
     arch = type(network).__name__
-    if arch in NETWORKS:
-        state_dict = convert_state_dict(content, arch)
-    else:
-        state_dict = {name: item for name, item in unwrap(content)[0].items() if isinstance(item, torch.Tensor)}
+    state_dict = convert_state_dict(content, arch, strict) if arch in NETWORKS else unwrap(content)[0]
     own = network.state_dict()
-    state_dict = {name: tensor for name, tensor in state_dict.items() if name in own or not _is_constant(name)}
+    state_dict = {name: item for name, item in state_dict.items()
+                  if isinstance(item, torch.Tensor) and (name in own or not _is_constant(name))}
     without_flow = arch == 'ISeeBetter' and not any(name.startswith('spynet.') for name in state_dict)
     missing = [name for name in own if name not in state_dict and not _is_constant(name)
                and not (without_flow and name.startswith('spynet.'))]

@@ -1,5 +1,4 @@
 """Reading checkpoint files, on this machine or from the web, without running what may be in them."""
-import pickle
 import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -91,7 +90,10 @@ def _verify(file, name, what, remedy):
 def _read(file, path):
     try:
         content = torch.load(file, map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except OSError as error:
+        raise ValueError(f'Checkpoint {path}: cannot be read ({error.strerror or error}). See to its permissions and '
+                         'its disk, or fetch it again.') from error
+    except Exception as error:  # damaged pickles fail in every way there is
         python_object = re.search(r'GLOBAL (\S+)', str(error))
         if python_object:
             raise ValueError(f'Checkpoint {path}: refused, since loading {python_object[1]} could run code. If you '

@@ -1,5 +1,6 @@
 """From a checkpoint to a network that restores clips of any size."""
 import logging
+import re
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,9 @@ PRECISIONS = {'fp32': None, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 _NO_RESTORERS = ('SpyNet', 'SRGANDiscriminator')
 _FEWEST_PIXELS = 32  # of a tile that is halved when memory runs out
 _MAIN_MEMORY = 4 * 2**30
+# what libraries say instead of CUDA; cuDNN finds no engine where none has its workspace
+_OUT_OF_MEMORY = re.compile(r'out of memory|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_\w*ALLOC\w*|'
+                            r'unable to find an engine|valid cuDNN algorithm', re.IGNORECASE)
 
 
 class Cut(NamedTuple):
@@ -129,10 +133,12 @@ class Restorer:
         noise_level (float | None): Standard deviation of the noise, in grey levels, for networks that are told.
 
     Raises:
-        InferenceError: the tile is too small.
+        InferenceError: the tile is too small, or there is no such precision.
     """
 
     def __init__(self, network, tile=0, tile_overlap=0, device='cpu', precision='fp32', noise_level=None):
+        if precision not in PRECISIONS:
+            raise InferenceError(f"--precision {precision}: expected one of {', '.join(PRECISIONS)}.")
         self.network = network.to(device)
         self.device = torch.device(device)
         self.scale = getattr(network, 'scale', 4)
@@ -143,6 +149,7 @@ class Restorer:
         self._dtype = PRECISIONS[precision]
         self._noise_level = noise_level
 
+    @torch.inference_mode()
     def __call__(self, frames):
         """Restore a clip.
 
@@ -150,7 +157,7 @@ class Restorer:
             frames (ndarray): Shape (t, h, w, 3), uint8, RGB.
 
         Returns:
-            Tensor: float32 in main memory, shape (t, 3, scale*h, scale*w), nominally in [0, 1].
+            Tensor: float32 in main memory, shape (t, 3, scale*h, scale*w), nominally in [0, 1]; made in inference mode.
 
         Raises:
             InferenceError: memory does not suffice for the smallest tiles either, or the output is not finite.
@@ -160,16 +167,17 @@ class Restorer:
         while output is None:
             try:
                 output = restore_tiles(self._restore, clip, self.tile, self.tile_overlap, self.scale)
-            except torch.cuda.OutOfMemoryError as error:
-                reason = str(error).split('. ')[0]  # the error itself would keep the tensors
+            except RuntimeError as error:
+                if not isinstance(error, torch.cuda.OutOfMemoryError) and not _OUT_OF_MEMORY.search(str(error)):
+                    raise
+                reason = str(error).splitlines()[0].split('. ')[0]  # the error itself would keep the tensors
             if output is None:
                 self._halve(max(clip.shape[2:]), len(clip), reason)
-        if not output.isfinite().all():
+        if not all(frame.isfinite().all() for frame in output):  # one by one, since this takes memory
             raise InferenceError('The network gives values that are not finite. If --precision is not fp32, try that; '
                                  'else the weights are damaged.')
         return output
 
-    @torch.inference_mode()
     def _restore(self, part):
         """(t, 3, h, w) uint8 -> (t, 3, scale*h, scale*w)."""
         t, _, h, w = part.shape

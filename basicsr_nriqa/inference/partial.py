@@ -61,6 +61,7 @@ class Partial:
         self.frames = self.folder / 'frames'
         self._record_path = self.folder / 'run.json'
         self._lock = FileLock(self.folder / 'lock', timeout=0)
+        self._finished = False
         self.record = {}
 
     def __enter__(self):
@@ -80,9 +81,10 @@ class Partial:
         return self
 
     def __exit__(self, *_):
+        # while the lock is held, and never after the end: the folder may be another run's then
+        if not self._finished and not self._record_path.is_file():  # nothing was begun
+            shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.release()
-        if not self._record_path.is_file() and self.folder.is_dir():  # nothing was begun
-            shutil.rmtree(self.folder)
 
     def _read(self):
         if not self._record_path.is_file():
@@ -142,6 +144,7 @@ class Partial:
             self.output.rename(self.folder / f'replaced{self.output.suffix}')
         result.rename(self.output)
         shutil.rmtree(self.folder)
+        self._finished = True
 
 
 def _differences(before, now):
@@ -149,8 +152,8 @@ def _differences(before, now):
     for name in {**before, **now}:
         if before.get(name) == now.get(name):
             continue
-        if name in ('input', 'weights'):
-            texts.append(f'the {name} changed')
+        if name in ('input', 'weights', 'flow_weights'):
+            texts.append(f"the {name.replace('_', ' ')} changed")
         elif isinstance(now.get(name), dict) and isinstance(before.get(name), dict):
             texts.append(_differences(before[name], now[name]))
         else:

@@ -49,11 +49,13 @@ class FolderSource:
     Attributes:
         names (list[str]): Of the frames, without suffix.
         rate, pixel_shape (None): Known of videos only.
+        has_sound (bool): False.
 
     Raises:
         InferenceError: there are no images, or two with one name.
     """
     rate = pixel_shape = None
+    has_sound = False
 
     def __init__(self, path):
         self.path = path
@@ -107,6 +109,7 @@ class VideoSource:
         names (None): Frames have numbers only.
         rate (Fraction | None): Frames a second on average.
         pixel_shape (Fraction | None): Width of a pixel by its height.
+        has_sound (bool): Whether there is a sound track.
 
     Raises:
         InferenceError: this is no video file, or there is no frame in it.
@@ -119,6 +122,7 @@ class VideoSource:
             self.rate = stream.average_rate or stream.guessed_rate
             self._declared = stream.frames or int((container.duration or 0) / av.time_base * (self.rate or 0))
             self.pixel_shape = stream.sample_aspect_ratio
+            self.has_sound = bool(container.streams.audio)
         first = next(self._decode(), None)
         if first is None:
             raise InferenceError(f'{path}: there is no frame in this video.')
@@ -210,7 +214,7 @@ def opened_video(path):
 
 
 def _natural(path):
-    return [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', path.stem)], path.name
+    return [int(part) if part.isdecimal() else part for part in re.split(r'(\d+)', path.stem)], path.name
 
 
 def _identity(files):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from basicsr_nriqa.checkpoints import local_file
@@ -18,7 +19,9 @@ from basicsr_nriqa.inference.network import Cut, Restorer, default_cut, load_net
 from basicsr_nriqa.inference.partial import Partial, check_output, is_video
 from basicsr_nriqa.inference.reading import open_source
 from basicsr_nriqa.inference.tiling import blend_weights, windows
-from basicsr_nriqa.inference.writing import encode_video, write_frame
+from basicsr_nriqa.inference.writing import encode_video, frame_rate, write_frame
+
+_OUT_OF_STEP = 0.04  # seconds at the end; rates differ in the last digits from one kind of file to another
 
 
 def restore_video(source, output, weights, *, model=None, options=None, overrides=(), clip_length=None,
@@ -42,7 +45,8 @@ def restore_video(source, output, weights, *, model=None, options=None, override
         device (str | torch.device): Where the network runs.
         precision (str): ``fp32``, ``fp16`` or ``bf16``.
         noise_level (float | None): For VRT's denoising: the standard deviation in grey levels.
-        fps (Fraction | None): Frame rate of a video that is written; default: the input's, 25 for a folder.
+        fps (float | Fraction | str | None): Frame rate of a video that is written, as for `frame_rate`; default: the
+            input's, 25 for a folder. Another than the input's leaves its sound out.
         crf (float): Quality of a video that is written, as for `encode_video`.
         overwrite (bool): Replace an output that is there, and drop what was begun with other settings.
         progress (bool): Show progress bars.
@@ -53,6 +57,7 @@ def restore_video(source, output, weights, *, model=None, options=None, override
         OSError: the output cannot be written.
     """
     output = Path(output).expanduser()
+    rate = None if fps is None else frame_rate(fps)
     frames_in = open_source(source)
     check_output(frames_in.path, output, overwrite)
     network, network_g = load_network(weights, model, options, overrides)
@@ -65,6 +70,10 @@ def restore_video(source, output, weights, *, model=None, options=None, override
         restorer = Restorer(network, cut.tile, cut.tile_overlap, device, precision, noise_level)
         settings = {'input': identity, 'weights': sha256(local_file(weights)), 'network': network_g, **cut._asdict(),
                     'precision': precision, 'noise_level': noise_level}
+        if network_g.get('spynet_path'):
+            settings['flow_weights'] = sha256(local_file(network_g['spynet_path']))
+        rate = rate or frames_in.rate or Fraction(25)
+        sound_of = _sound_of(frames_in, rate, count) if is_video(output) else None
         partial.begin(settings, survey, overwrite)
         names = frames_in.names or [f'{number:08d}' for number in range(count)]
         files = [partial.frames / f'{name}.png' for name in names]
@@ -74,8 +83,7 @@ def restore_video(source, output, weights, *, model=None, options=None, override
             result = partial.folder / f'video{output.suffix.lower()}'
             frames = tqdm((cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB) for file in files), 'encoding', count,
                           unit='frame', disable=not progress)
-            encode_video(result, frames, Fraction(fps or frames_in.rate or 25), crf, frames_in.pixel_shape,
-                         None if frames_in.rate is None else frames_in.path)
+            encode_video(result, frames, rate, crf, frames_in.pixel_shape, sound_of)
         check_output(frames_in.path, output, overwrite)  # much time has passed
         partial.finish(result)
 
@@ -89,10 +97,24 @@ def _check_noise_level(network_g, noise_level):
         raise InferenceError('--noise-level: this network is not told how noisy the video is. Leave it out.')
 
 
+def _sound_of(source, rate, count):
+    """The file whose sound stays in step with so many frames at this rate, if there is one."""
+    if not source.has_sound:
+        return None
+    if source.rate and count * abs(1 / rate - 1 / source.rate) < _OUT_OF_STEP:
+        return source.path
+    logging.getLogger('basicsr').warning(f'{source.path}: at {float(rate):.3f} frames/s the sound would be out of step '
+                                         'and is left out. Leave --fps out to keep it.')
+    return None
+
+
 def _cut(network, name, given, height, width):
     """The cut that was given, and the default of what was not."""
     usual = default_cut(name, getattr(network, 'scale', 4), height, width)
     cut = Cut(**{field: value if value is not None else getattr(usual, field) for field, value in given.items()})
+    for field, value in cut._asdict().items():
+        if value < 0:
+            raise InferenceError(f"--{field.replace('_', '-')} {value}: expected 0 or more.")
     smallest = getattr(network, 'min_frames', 1)
     if cut.clip_length and cut.clip_length < smallest:
         raise InferenceError(f'--clip-length {cut.clip_length}: this network needs {smallest} frames or more.')
@@ -130,6 +152,7 @@ def _restore_frames(source, files, restorer, cut, partial, progress):
         bar.close()
 
 
+@torch.inference_mode()  # as the restorer, whose output is changed in place
 def _restored(source, clips, axis, restorer, partial):
     """(number of the first, frames (t, h, w, 3) uint8), piece by piece without gaps.
 
@@ -143,8 +166,11 @@ def _restored(source, clips, axis, restorer, partial):
             partial.note(tiles=[restorer.tile, restorer.tile_overlap])
             if held is not None:
                 output[:len(held)] += held
+                held = None
             whole, held = output[:following - start], output[following - start:].clone()
-            yield start, whole.clamp_(0, 1).mul_(255).round_().byte().permute(0, 2, 3, 1).numpy()
+            frames = whole.clamp_(0, 1).mul_(255).round_().byte().permute(0, 2, 3, 1).numpy()
+            del output, whole  # before the next clip's are made
+            yield start, frames
 
 
 def _clips(source, starts, size):

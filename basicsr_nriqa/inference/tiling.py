@@ -84,7 +84,7 @@ def restore_tiles(restore, frames, tile, overlap, scale):
     """Restore a clip tile by tile.
 
     Args:
-        restore (Callable): (t, c, h, w) -> (t, 3, scale*h, scale*w), on any device.
+        restore (Callable): (t, c, h, w) -> (t, 3, scale*h, scale*w), on any device. What it returns is overwritten.
         frames (Tensor): Shape (t, c, h, w).
         tile (int): Side of a tile in pixels of ``frames``; 0 takes whole frames.
         overlap (int): Pixels that neighbouring tiles share at least.
@@ -96,10 +96,12 @@ def restore_tiles(restore, frames, tile, overlap, scale):
     """
     t, _, h, w = frames.shape
     rows, columns = windows(h, tile, overlap), windows(w, tile, overlap)
+    if len(rows.starts) == len(columns.starts) == 1:
+        return restore(frames).cpu().float()
     large_rows, large_columns = rows.scaled(scale), columns.scaled(scale)
     output = torch.zeros(t, 3, scale * h, scale * w)
     for row, large_row, down in zip(rows.slices(), large_rows.slices(), blend_weights(large_rows)):
         for column, large_column, across in zip(columns.slices(), large_columns.slices(), blend_weights(large_columns)):
             part = restore(frames[..., row, column]).cpu().float()
-            output[..., large_row, large_column] += part * (down[:, None] * across)
+            output[..., large_row, large_column] += part.mul_(down[:, None] * across)
     return output

@@ -1,6 +1,7 @@
 """Writing frames as PNG and as a video file."""
 import heapq
 from contextlib import ExitStack
+from fractions import Fraction
 from itertools import chain
 
 import av
@@ -9,9 +10,33 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from basicsr.utils import get_root_logger
 
 from basicsr_nriqa.files import write_atomically
+from basicsr_nriqa.inference.errors import InferenceError
 from basicsr_nriqa.inference.reading import ACCURATE, opened_video
 
 VIDEO_FORMATS = {'.mp4': 'mp4', '.mkv': 'matroska', '.mov': 'mov'}
+_SLOWEST, _FASTEST = Fraction(1, 100), 1000  # frames a second
+
+
+def frame_rate(value):
+    """A frame rate that a video file can hold: containers keep numerator and denominator in 32 bits.
+
+    Args:
+        value (float | Fraction | str): Frames a second, from 0.01 to 1000, such as ``29.97`` or ``'30000/1001'``.
+
+    Returns:
+        Fraction: The nearest with a denominator up to 100,000.
+
+    Raises:
+        InferenceError: it is no number, or out of this range.
+    """
+    try:
+        rate = Fraction(value).limit_denominator(100_000)
+    except (TypeError, ValueError, ArithmeticError):  # such as 1/0, and infinity
+        rate = 0
+    if not _SLOWEST <= rate <= _FASTEST:
+        raise InferenceError(f'--fps {value}: expected frames a second from {float(_SLOWEST)} to {_FASTEST}, such as '
+                             '25, 29.97 or 30000/1001.')
+    return rate
 
 
 def write_frame(path, frame):
@@ -85,7 +110,7 @@ def _sound_packets(source, picture, output):
     """The packets of all sound tracks that the output can hold, for the output's own streams."""
     tracks = {}
     for track in source.streams.audio:
-        name = track.codec_context.name
+        name = track.codec_context.name if track.codec_context else 'unknown'
         if name in output.supported_codecs:
             tracks[track] = output.add_stream_from_template(track)
         else:
@@ -100,5 +125,6 @@ def _moved(packets, tracks, start):
         if packet.dts is None:  # the end
             continue
         shift = round(start / packet.time_base)
-        packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, tracks[packet.stream]
+        shown = packet.dts if packet.pts is None else packet.pts  # sound is decoded in the order it is heard
+        packet.pts, packet.dts, packet.stream = shown - shift, packet.dts - shift, tracks[packet.stream]
         yield packet

@@ -103,13 +103,14 @@ def test_is_the_networks_own_output_without_tiles(weights):
 class SmallMemory(Enlarge):
     """Runs out of memory as CUDA does, at more than so many pixels."""
 
-    def __init__(self, pixels):
+    def __init__(self, pixels, error=None):
         super().__init__()
         self.pixels = pixels
+        self.error = error or torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate much.')
 
     def forward(self, x):
         if x.shape[3] * x.shape[4] > self.pixels:
-            raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate much.')
+            raise self.error
         return super().forward(x)
 
 
@@ -123,6 +124,21 @@ def test_tiles_are_halved_until_they_fit(caplog):
     assert (restorer.tile, restorer.tile_overlap) == (33, 8)
     assert caplog.text.count('on with tiles of') == 2 and 'tiles of 33 pixels' in caplog.text
     torch.testing.assert_close(output, Restorer(Enlarge())(frames), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize('message', [
+    'CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`',
+    'cuDNN error: CUDNN_STATUS_ALLOC_FAILED', 'cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED',
+    'GET was unable to find an engine to execute this computation', 'CUDA error: out of memory\nMore lines.'])
+def test_libraries_that_are_out_of_memory_say_so_otherwise(message):
+    restorer = Restorer(SmallMemory(40 * 40, RuntimeError(message)))
+    restorer(moving_frames(3, 60, 70))
+    assert restorer.tile == 35
+
+
+def test_other_errors_are_handed_on():
+    with pytest.raises(RuntimeError, match='CUBLAS_STATUS_EXECUTION_FAILED'):
+        Restorer(SmallMemory(0, RuntimeError('CUDA error: CUBLAS_STATUS_EXECUTION_FAILED')))(moving_frames(3))
 
 
 def test_too_little_memory_for_any_tile_is_an_error():
@@ -141,6 +157,11 @@ def test_output_that_is_not_finite_is_an_error():
 def test_a_tile_smaller_than_the_network_takes_is_an_error():
     with pytest.raises(InferenceError, match=r'--tile 15: this network needs 16 pixels or more'):
         Restorer(Enlarge(), tile=15)
+
+
+def test_an_unknown_precision_is_an_error():
+    with pytest.raises(InferenceError, match=r'--precision int8: expected one of fp32, fp16, bf16'):
+        Restorer(Enlarge(), precision='int8')
 
 
 @pytest.mark.parametrize('network', ['BasicVSRPP', 'ISeeBetter', 'VRT', 'Other'])

@@ -32,6 +32,12 @@ def test_a_folder_in_natural_order_without_other_files(tmp_path):
     assert np.array_equal(np.stack([*source.frames(9)]), frames[9:])
 
 
+def test_a_name_of_digits_that_are_no_number(tmp_path):
+    folder = write_folder(tmp_path / 'in', moving_frames(2))
+    (folder / 'im1.png').rename(folder / '².png')
+    assert sorted(open_source(folder).names) == ['im2', '²']
+
+
 def test_identity_changes_with_the_frames(tmp_path):
     folder = write_folder(tmp_path / 'in', moving_frames(2))
     before = open_source(folder).identity()

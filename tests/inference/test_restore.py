@@ -1,4 +1,5 @@
 import json
+import logging
 import runpy
 import shutil
 import signal
@@ -16,9 +17,11 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from videos import NTSC, moving_frames, read_folder, write_folder, write_video
 
 from basicsr_nriqa.archs.basicvsrpp_arch import BasicVSRPP
+from basicsr_nriqa.archs.spynet_arch import SpyNet
 from basicsr_nriqa.inference import InferenceError, restore_video
 from basicsr_nriqa.inference import restore as restore_module
-from basicsr_nriqa.inference.reading import open_source
+from basicsr_nriqa.inference.partial import Partial
+from basicsr_nriqa.inference.reading import FolderSource, open_source
 from basicsr_nriqa.inference.tiling import restore_tiles, windows
 
 SCRIPT = ROOT / 'scripts/inference_video.py'
@@ -136,10 +139,9 @@ def test_a_network_without_memory_gives_the_same_however_clips_are_cut(clip):
 
 def test_a_video_with_sound(weights, tmp_path):
     source = write_video(tmp_path / 'in.mp4', moving_frames(4, 16, 20), sound=('aac', 0.3, 0))
-    restore_video(source, tmp_path / 'out.mkv', weights, **CUT, fps=10, crf=5, progress=False)
+    restore_video(source, tmp_path / 'out.mkv', weights, **CUT, fps=29.97, crf=5, progress=False)
     with av.open(str(tmp_path / 'out.mkv')) as container:
         assert len(container.streams.audio) == 1
-        assert container.streams.video[0].average_rate == 10
     restore_video(source, tmp_path / 'out.mp4', weights, **CUT, crf=0, progress=False)
     restore_video(source, tmp_path / 'out', weights, **CUT, progress=False)
     video = open_source(tmp_path / 'out.mp4')
@@ -150,6 +152,18 @@ def test_a_video_with_sound(weights, tmp_path):
     difference = np.abs(np.stack([*video.frames()]).astype(int) - np.stack([*frames.values()]))
     assert difference.mean() < 6  # colour has half the resolution
     assert not [*tmp_path.glob('*.partial')]
+
+
+def test_sound_that_would_be_out_of_step_is_left_out(weights, tmp_path, caplog):
+    source = write_video(tmp_path / 'in.mp4', moving_frames(4, 16, 20), sound=('aac', 0.3, 0))
+    logger = logging.getLogger('basicsr')
+    logger.addHandler(caplog.handler)
+    restore_video(source, tmp_path / 'out.mkv', weights, **CUT, fps=10, progress=False)
+    logger.removeHandler(caplog.handler)
+    assert 'in.mp4: at 10.000 frames/s the sound would be out of step' in caplog.text
+    with av.open(str(tmp_path / 'out.mkv')) as container:
+        assert not container.streams.audio
+        assert container.streams.video[0].average_rate == 10
 
 
 @pytest.mark.parametrize(('number', 'code'), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -208,6 +222,17 @@ def test_other_settings_are_an_error_that_says_what_differs(folder, weights, res
         restore_video(folder, begun, weights, **CUT, overrides=['cpu_cache_length=5'], progress=False)
     restore_video(folder, begun, weights, clip_length=0, tile=0, overwrite=True, progress=False)
     assert not np.array_equal(read_folder(begun)['im7.png'], restored['im7.png'])
+
+
+def test_another_flow_network_is_an_error(folder, weights, tmp_path):
+    flow = tmp_path / 'flow.pth'
+    torch.save(SpyNet().state_dict(), flow)
+    arguments = {**CUT, 'overrides': [f'spynet_path={flow}'], 'progress': False}
+    with on_call_of_the_network(2, lambda: signal.raise_signal(signal.SIGINT)), pytest.raises(KeyboardInterrupt):
+        restore_video(folder, tmp_path / 'out', weights, **arguments)
+    torch.save(SpyNet().state_dict(), flow)
+    with pytest.raises(InferenceError, match='other settings: the flow weights changed'):
+        restore_video(folder, tmp_path / 'out', weights, **arguments)
 
 
 def test_another_input_is_an_error(folder, weights, begun, tmp_path):
@@ -282,6 +307,7 @@ def test_places_where_no_output_goes(folder, weights, tmp_path):
     (['--tile', 8], r'--tile 8: this network needs 16 pixels or more'),
     (['--tile', 16, '--tile-overlap', 16], '--tile-overlap 16 must be below --tile 16'),
     (['--clip-length', 2, '--clip-overlap', 3], '--clip-overlap 3 must be below --clip-length 2'),
+    (['--fps', '1/0'], '--fps 1/0: expected frames a second from 0.01 to 1000'),
     (['--noise-level', 10], 'this network is not told how noisy'),
     (['--model', 'VRT'], 'this is the network BasicVSRPP, not VRT')])
 def test_the_script_refuses(monkeypatch, folder, weights, tmp_path, arguments, message):
@@ -290,7 +316,31 @@ def test_the_script_refuses(monkeypatch, folder, weights, tmp_path, arguments, m
     assert not [*tmp_path.iterdir()]
 
 
-@pytest.mark.parametrize('arguments', [['--tile', -1], ['--fps', '1/0'], ['--crf', 60], ['--device', 'gpu']])
+@pytest.mark.parametrize('arguments', [{'tile_overlap': -2}, {'clip_overlap': -1}, {'tile': -16},
+                                       {'precision': 'int8'}, {'fps': 1e9}])
+def test_values_that_cannot_be_leave_nothing_behind(folder, weights, tmp_path, arguments):
+    with pytest.raises(InferenceError, match=f"--{next(iter(arguments)).replace('_', '-')} .*: expected"):
+        restore_video(folder, tmp_path / 'out', weights, **arguments, progress=False)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_the_script_says_nothing_of_what_is_not_there(monkeypatch, capsys, folder, weights, tmp_path):
+    monkeypatch.setattr(FolderSource, 'survey', lambda *_: signal.raise_signal(signal.SIGINT))
+    assert run_script(monkeypatch, folder, '-o', tmp_path / 'out', '--weights', weights) == 130
+    assert capsys.readouterr().err.endswith('Stopped.\n') and not [*tmp_path.iterdir()]
+
+
+def test_a_folder_of_the_next_run_is_left_alone(tmp_path):
+    """It may be there as soon as the one before is gone."""
+    with Partial(tmp_path / 'out') as partial:
+        partial.begin({}, (1, 16, 16), False)
+        partial.finish(partial.frames)
+        partial.folder.mkdir()
+        (partial.folder / 'lock').touch()
+    assert (partial.folder / 'lock').exists()
+
+
+@pytest.mark.parametrize('arguments', [['--tile', -1], ['--crf', 60], ['--device', 'gpu']])
 def test_the_script_refuses_values(monkeypatch, capsys, folder, weights, tmp_path, arguments):
     assert run_script(monkeypatch, folder, '-o', tmp_path / 'out', '--weights', weights, *arguments) == 2
     assert f'argument {arguments[0]}' in capsys.readouterr().err

@@ -76,3 +76,10 @@ def test_one_tile_gives_the_networks_output_bit_for_bit(tile):
     network = torch.nn.Conv2d(3, 3, 5, padding=2).requires_grad_(False)
     frames = torch.randn(2, 3, 20, 31)
     assert torch.equal(restore_tiles(network, frames, tile, 8 if tile else 0, 1), network(frames))
+
+
+def test_one_tile_takes_no_memory_beside_the_networks_output():
+    output = torch.rand(2, 3, 20, 31)
+    assert restore_tiles(lambda frames: output, output, 0, 0, 1).data_ptr() == output.data_ptr()
+    half = restore_tiles(lambda frames: output.half(), output, 0, 0, 1)
+    assert half.dtype == torch.float32

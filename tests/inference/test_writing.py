@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from videos import NTSC, halves, moving_frames, write_video
 
+from basicsr_nriqa.inference import InferenceError
 from basicsr_nriqa.inference.reading import open_source
-from basicsr_nriqa.inference.writing import encode_video, write_frame
+from basicsr_nriqa.inference.writing import encode_video, frame_rate, write_frame
 
 
 def test_a_frame_is_written_as_it_is(tmp_path):
@@ -33,6 +34,22 @@ def test_a_video_has_the_colours_tags_and_rate(tmp_path, suffix):
     decoded = np.stack([*source.frames()])
     assert decoded.shape == (30, 48, 64, 3)
     assert np.abs(decoded.astype(int) - halves(48, 64, 30))[:, 4::8, 4::8].max() <= 3
+
+
+@pytest.mark.parametrize(('value', 'rate'), [
+    (29.97, Fraction(2997, 100)), ('30000/1001', NTSC), (25, 25), ('0.01', Fraction(1, 100)), (1000, 1000),
+    ('29.970029970029970029', NTSC), (59.940059940059942, 2 * NTSC), (np.pi, None)])
+def test_frame_rates_can_be_encoded(tmp_path, value, rate):
+    found = frame_rate(value)
+    assert found == (rate or found) and abs(found - Fraction(value)) < 1e-5
+    encode_video(tmp_path / 'out.mp4', halves(), found, 40)
+    assert open_source(tmp_path / 'out.mp4').survey(progress=False)[0] == 3
+
+
+@pytest.mark.parametrize('value', [0, -25, 1e9, 1e-9, float('nan'), float('inf'), '1/0', 'fast', [25]])
+def test_frame_rates_that_cannot_be(value):
+    with pytest.raises(InferenceError, match=r'--fps .*: expected frames a second from 0.01 to 1000'):
+        frame_rate(value)
 
 
 @pytest.mark.parametrize('size', [(33, 40), (32, 41), (33, 41)])
