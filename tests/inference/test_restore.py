@@ -28,6 +28,14 @@ SCRIPT = ROOT / 'scripts/inference_video.py'
 CUT = {'clip_length': 3, 'clip_overlap': 1, 'tile': 0}
 
 
+@pytest.fixture(autouse=True, scope='module')
+def _ctrl_c_is_heard():
+    """Where the tests run in the background, the shell has them ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory):
     torch.manual_seed(0)
