@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from basicsr_nriqa.command_line import device
 from basicsr_nriqa.files import write_atomically
 from basicsr_nriqa.models.calibration import (
     RULES,
@@ -37,13 +38,6 @@ def positive(kind):
             raise argparse.ArgumentTypeError(f'expected a positive number, got {text}')
         return value
     return parse
-
-
-def device(name):
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise argparse.ArgumentTypeError(str(error).splitlines()[0]) from None
 
 
 def main():

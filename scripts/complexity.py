@@ -4,15 +4,9 @@ import json
 
 import torch
 
+from basicsr_nriqa.command_line import device
 from basicsr_nriqa.complexity import complexity, default_size
 from basicsr_nriqa.options import OptionsError, read_options
-
-
-def device(name):
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise argparse.ArgumentTypeError(str(error).splitlines()[0]) from None
 
 
 def main():

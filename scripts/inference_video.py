@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from basicsr.utils import get_root_logger
 
+from basicsr_nriqa.command_line import device
 from basicsr_nriqa.inference import restore_video
 from basicsr_nriqa.inference.network import PRECISIONS
 
@@ -33,13 +34,6 @@ def number(low, high):
             raise argparse.ArgumentTypeError(f'expected {low} to {high}, got {text}')
         return value
     return parse
-
-
-def device(name):
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise argparse.ArgumentTypeError(str(error).splitlines()[0]) from None
 
 
 def parse_arguments():

@@ -4,7 +4,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from basicsr_nriqa.archs.recompute import recomputed
+from basicsr_nriqa.recompute import recomputed
 
 # values in a strip of an image that several steps are applied to: they have to stay in the cache in between
 STRIP = 2 ** 16

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from basicsr_nriqa.archs.activated_conv import activated_conv
-from basicsr_nriqa.archs.recompute import recomputed
+from basicsr_nriqa.recompute import recomputed
 
 # scale: kernel size, stride and padding of a step between low and high resolution
 KERNELS = {2: (6, 2, 2), 4: (8, 4, 2), 8: (12, 8, 2)}

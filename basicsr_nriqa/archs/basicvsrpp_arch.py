@@ -6,9 +6,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from basicsr_nriqa.archs.deform_align import FlowGuidedDeformAlign
-from basicsr_nriqa.archs.recompute import recomputed
 from basicsr_nriqa.archs.spynet_arch import SpyNet
 from basicsr_nriqa.archs.warp import flow_warp
+from basicsr_nriqa.recompute import recomputed
 
 BRANCHES = ('backward_1', 'forward_1', 'backward_2', 'forward_2')
 MIN_SIDE = 16

@@ -6,7 +6,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from basicsr_nriqa.archs.recompute import recomputed
+from basicsr_nriqa.recompute import recomputed
 
 
 class FlowGuidedDeformAlign(nn.Module):

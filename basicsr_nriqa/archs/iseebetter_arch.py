@@ -15,8 +15,8 @@ from basicsr_nriqa.archs.back_projection import (
     channels_last,
     init_weights,
 )
-from basicsr_nriqa.archs.recompute import recomputed
 from basicsr_nriqa.archs.spynet_arch import SpyNet
+from basicsr_nriqa.recompute import recomputed
 
 MIN_SIDE = 16
 FLOW_PIXELS = 2 ** 20  # of reference images whose flow is computed at once

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from basicsr_nriqa.archs.parallel_warping import ParallelWarping
-from basicsr_nriqa.archs.recompute import recomputed
 from basicsr_nriqa.archs.window_attention import WindowAttention, cut_windows, from_windows, to_windows
+from basicsr_nriqa.recompute import recomputed
 
 
 class GatedMlp(nn.Module):

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torch.utils.checkpoint import checkpoint
+
+from basicsr_nriqa.recompute import recomputed
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -68,9 +69,7 @@ class Recomputed(nn.Module):
         self.module = module
 
     def forward(self, *inputs):
-        if not torch.is_grad_enabled():
-            return self.module(*inputs)
-        return checkpoint(self.module, *inputs, use_reentrant=False, preserve_rng_state=False)
+        return recomputed(self.module, *inputs)
 
 
 def blocks(network):

@@ -8,8 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from basicsr_nriqa.archs.basicvsrpp_arch import BasicVSRPP
 from basicsr_nriqa.archs.iseebetter_arch import ISeeBetter
-from basicsr_nriqa.archs.recompute import recomputed
 from basicsr_nriqa.archs.vrt_arch import VRT
+from basicsr_nriqa.recompute import recomputed
 
 VRT_OPTIONS = {'img_size': (2, 64, 64), 'window_size': (2, 4, 4), 'depths': (2,) * 8, 'indep_reconsts': (),
                'embed_dims': (8,) * 8, 'num_heads': (2,) * 8, 'deformable_groups': 4}
