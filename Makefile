@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 READY := $(VENV)/.ready
+# processes that run tests at the same time; each takes up to 4 GB
+TESTERS ?= 2
 
 help:
 	@echo 'make demo       train, fine-tune with a quality metric, test and compare, on sample data (2 cores: ~10 min)'
@@ -25,16 +27,16 @@ demo: $(READY)
 	$(BIN)/python scripts/demo.py
 
 test: $(READY)
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -n $(TESTERS) --dist worksteal -m 'not slow'
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n $(TESTERS) --dist worksteal -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check .
 
 lock: $(READY)
-	$(UV) pip compile --quiet --universal --python-version 3.10 --extra dev --no-annotate --no-header \
+	$(UV) pip compile --quiet --universal --python-version 3.10 --extra dev --extra balancers --no-annotate --no-header \
 		--upgrade setup.cfg -o constraints.txt
 
 clean:

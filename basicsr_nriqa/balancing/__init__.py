@@ -1,7 +1,8 @@
 """Many losses to one gradient at the network's output."""
+from basicsr_nriqa.balancing import aggregators, remembering_aggregators  # noqa: F401, to register them
+from basicsr_nriqa.balancing.balancer import BALANCERS, Balancer, register_balancer
 from basicsr_nriqa.balancing.fixed import FixedBalancer
+from basicsr_nriqa.balancing.gradients import Gradients
 from basicsr_nriqa.balancing.gradnorm import GradNormBalancer
 
-BALANCERS = {'fixed': FixedBalancer, 'gradnorm': GradNormBalancer}
-
-__all__ = ['BALANCERS', 'FixedBalancer', 'GradNormBalancer']
+__all__ = ['BALANCERS', 'Balancer', 'FixedBalancer', 'GradNormBalancer', 'Gradients', 'register_balancer']

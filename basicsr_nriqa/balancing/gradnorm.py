@@ -4,114 +4,143 @@ import statistics
 
 import numpy as np
 import torch
-from torch import distributed
+
+from basicsr_nriqa.balancing.balancer import Balancer, register_balancer
+from basicsr_nriqa.balancing.gradients import rank_count, summed_over_ranks
 
 _NUMBER = (int, float)
+RULES = ('log', 'published')
 
 
-class GradNormBalancer:
+@register_balancer('gradnorm')
+class GradNormBalancer(Balancer):
     """Weights of the losses such that a loss that falls slower than the others pulls harder (Chen et al., "GradNorm:
     Gradient Normalization for Adaptive Loss Balancing in Deep Multitask Networks", ICML 2018).
 
-    With G_i = w_i * ||g_i||, g_i the gradient of loss i at the network's output, and r_i = L_i/L_i(0) over the mean
-    of all, the weights are driven to G_i = c_i, c_i proportional to r_i**alpha. They sum to the number of losses.
+    With G_i = w_i * ||g_i||, g_i the gradient of loss i at the weights of a layer that all losses share (or at the
+    network's output), and r_i = L_i/L_i(0) over the mean of all, the weights are driven to G_i = c_i, c_i = mean(G) *
+    r_i**alpha. They sum to the number of losses. As in the paper, a step of the network is made with the weights that
+    the steps before have led to.
 
     The paper's step on w_i, lr * sign(c_i - G_i) * ||g_i||, is as long as the gradient is large, and those of quality
-    metrics differ by orders of magnitude. Here the log w_i move along log c_i - log G_i, shortened so that none moves
-    by more than ``lr``: the same signs at any scale, at rest on the target, and losses find their balance even while
-    ``floor`` holds another one. The c_i are scaled to the sum of the G_i, lest all G_i lie below; rescaling the
-    weights takes away their common factor anyway.
+    metrics differ by orders of magnitude. By default the log w_i move instead, along log c_i - log G_i, shortened so
+    that none moves by more than ``lr``: the same signs at any scale, at rest on the target, and losses find their
+    balance even while ``floor`` holds another one. There the c_i are scaled to the sum of the G_i, lest all G_i lie
+    below; rescaling the weights takes away their common factor anyway.
 
     L_i(0) is the median of the first ``warmup`` values of loss i; until every loss has so many, the weights are 1.
 
     Args:
         alpha (float): Strength of the restoring force, 0 or more; 0 makes all G_i equal. Default: 1.5, as in the paper.
-        lr (float): Largest step of log w in one call, before the rescaling, in (0,1]. Default: 0.025.
+        lr (float): Largest step of log w, before the rescaling, in (0,1]; with the published rule the factor of the
+            step. Default: 0.025.
         floor, cap (float): Range of the weights, 0 < floor <= 1 <= cap. Default: 0.01 and 10.
         warmup (int): Values that make L_i(0), 1 or more. Default: 20.
-        freeze_after (int | None): Calls, more than ``warmup``, after which the weights stay as they are. Default: None.
+        freeze_after (int | None): Steps, more than ``warmup``, after which the weights stay as they are. Default: None.
+        layer (str): Where the g_i are taken: ``last``, at the weights of the network's last convolution; a module's
+            name, at its weights; or ``output``. Default: last.
+        rule (str): ``log`` or ``published``, the step on the weights, see above. Default: log.
 
     Attributes:
         weights (dict[str, float]): Loss name -> weight; empty before the first call.
-        skipped (int): Calls whose norms or values were not all finite and positive; they did not change the weights.
+        skipped (int): Steps whose norms or values were not all finite and positive; they did not change the weights.
 
     Raises:
         ValueError: an argument is out of its range.
     """
 
-    def __init__(self, alpha=1.5, lr=0.025, floor=0.01, cap=10.0, warmup=20, freeze_after=None):
-        _check('alpha', alpha, 'a number, 0 or more', isinstance(alpha, _NUMBER) and 0 <= alpha < math.inf)
-        _check('lr', lr, 'a number above 0, at most 1', isinstance(lr, _NUMBER) and 0 < lr <= 1)
-        _check('floor', floor, 'a number above 0, at most 1', isinstance(floor, _NUMBER) and 0 < floor <= 1)
-        _check('cap', cap, 'a number, 1 or more', isinstance(cap, _NUMBER) and 1 <= cap < math.inf)
-        _check('warmup', warmup, 'a whole number, 1 or more', isinstance(warmup, int) and warmup >= 1)
+    def __init__(self, alpha=1.5, lr=0.025, floor=0.01, cap=10.0, warmup=20, freeze_after=None, layer='last',
+                 rule='log'):
+        super().__init__()
+        _check('alpha', alpha, 'a number, 0 or more', _is(alpha, _NUMBER) and 0 <= alpha < math.inf)
+        _check('lr', lr, 'a number above 0, at most 1', _is(lr, _NUMBER) and 0 < lr <= 1)
+        _check('floor', floor, 'a number above 0, at most 1', _is(floor, _NUMBER) and 0 < floor <= 1)
+        _check('cap', cap, 'a number, 1 or more', _is(cap, _NUMBER) and 1 <= cap < math.inf)
+        _check('warmup', warmup, 'a whole number, 1 or more', _is(warmup, int) and warmup >= 1)
         _check('freeze_after', freeze_after, f'empty or a whole number above warmup ({warmup})',
-               freeze_after is None or (isinstance(freeze_after, int) and freeze_after > warmup))
+               freeze_after is None or (_is(freeze_after, int) and freeze_after > warmup))
+        _check('layer', layer, "'last', 'output' or the name of a layer", isinstance(layer, str) and layer != '')
+        _check('rule', rule, ' or '.join(RULES), rule in RULES)
         self.alpha, self.lr, self.floor, self.cap = alpha, lr, floor, cap
-        self.warmup, self.freeze_after = warmup, freeze_after
-        self.weights, self.skipped = {}, 0
-        self._calls, self._first_values = 0, {}
+        self.warmup, self.freeze_after, self.layer, self.rule = warmup, freeze_after, layer, rule
+        self._steps, self._first_values = 0, {}
+        self.discard()
 
-    @torch.no_grad()
-    def __call__(self, gradients, values):
-        """Update the weights, then combine. On many ranks, all must call; norms and values are averaged over them.
-
-        Args:
-            gradients (dict[str, Tensor]): Loss name -> gradient, all of the output's shape; they may be changed.
-            values (dict[str, Tensor | float]): Loss name -> positive distance of the loss from its best value, 0-d.
-
-        Returns:
-            Tensor: The sum of weight * gradient.
+    def __call__(self, gradients, deficits):
+        """Combine with the weights as they are, and gather what :meth:`step` needs.
 
         Raises:
-            ValueError: the names are not the same in both, or not those of earlier calls or of the loaded state.
+            ValueError: the losses are not those of earlier calls or of the loaded state.
         """
-        self._check_names(gradients, values)
-        self._calls += 1
-        if self.freeze_after is None or self._calls <= self.freeze_after:
-            self._update(*self._measure(gradients, values))
-        (first, weight), *others = ((gradients[name], weight) for name, weight in self.weights.items())
-        total = first.contiguous().mul_(weight)  # the gradient of a plain sum is one expanded number: not writable
-        for gradient, weight in others:
-            total.add_(gradient, alpha=weight)
-        return total
-
-    def _check_names(self, gradients, values):
         if not self.weights:
-            self.weights = dict.fromkeys(gradients, 1.0)
-            self._first_values = {name: [] for name in gradients}
-        for what, given in (('gradients', gradients), ('values', values)):
-            if not given or set(given) != set(self.weights):
-                raise ValueError(f"gradnorm: expected {what} of the losses {', '.join(self.weights) or '(one or more)'}"
-                                 f", got {', '.join(given) or 'none'}; the losses cannot change during a training.")
+            self.weights = dict.fromkeys(gradients.names, 1.0)
+            self._first_values = {name: [] for name in gradients.names}
+        if set(gradients.names) != set(self.weights):
+            raise ValueError(f"gradnorm: expected gradients of the losses {', '.join(self.weights)}, got "
+                             f"{', '.join(gradients.names)}; the losses cannot change during a training.")
+        weights = [self.weights[name] for name in gradients.names]
+        self.weights = dict(zip(gradients.names, weights))  # in the order of the rows from now on
+        if self._moving:
+            values = torch.stack([torch.as_tensor(deficits[name]).to(gradients.matrix) for name in gradients.names])
+            self._values = _added(self._values, values.double() * gradients.scale)
+            if gradients.at_layer is None:
+                # parts and ranks hold different elements of the output: their squares add up
+                self._squares = _added(self._squares, gradients.gramian.diagonal().double())
+            else:
+                self._at_layer = _added(self._at_layer, gradients.at_layer)
+        return gradients.combined(weights)
 
-    def _measure(self, gradients, values):
+    @property
+    def _moving(self):
+        return self.freeze_after is None or self._steps < self.freeze_after
+
+    def discard(self):
+        self._values = self._squares = self._at_layer = None
+
+    @torch.no_grad()
+    def step(self):
+        """Update the weights. On many ranks, all must call: norms and values are those of the whole batch."""
+        if self._moving:
+            self._update(*self._measured())
+        self._steps += 1
+        self.discard()
+
+    def _measured(self):
         """Norms and values as float64 arrays in the order of the weights; the only wait for the device."""
-        norms = [torch.linalg.vector_norm(gradient, dtype=torch.promote_types(gradient.dtype, torch.float32)).double()
-                 for gradient in (gradients[name] for name in self.weights)]
-        values = [value.to(norms[0]) if isinstance(value, torch.Tensor) else norms[0].new_full((), value)
-                  for value in (values[name] for name in self.weights)]
-        measured = torch.stack(norms + values)
-        if distributed.is_available() and distributed.is_initialized():
-            distributed.all_reduce(measured)
-            measured /= distributed.get_world_size()
-        return np.split(np.array(measured.tolist()), 2)
+        ranks = rank_count()
+        if self._at_layer is None:
+            summed = summed_over_ranks(torch.stack([self._squares, self._values]))
+            norms = summed[0].sqrt() / ranks
+        else:
+            summed = summed_over_ranks(torch.cat([self._at_layer.double(), self._values[:, None]], 1)).T
+            norms = torch.linalg.vector_norm(summed[:-1], dim=0) / ranks
+        return np.split(np.array(torch.cat([norms, summed[-1] / ranks]).tolist()), 2)
 
     def _update(self, norms, values):
         usable = np.isfinite(values) & (values > 0)
         ready = usable.all() and bool((np.isfinite(norms) & (norms > 0)).all())
         self.skipped += not ready
         if any(len(first) < self.warmup for first in self._first_values.values()):
-            for first, value, use in zip(self._first_values.values(), values.tolist(), usable):
-                if use and len(first) < self.warmup:
-                    first.append(value)
+            for name, value, use in zip(self.weights, values.tolist(), usable):
+                if use and len(self._first_values[name]) < self.warmup:
+                    self._first_values[name].append(value)
         elif ready:
-            start = np.array([statistics.median(first) for first in self._first_values.values()])
+            start = np.array([statistics.median(self._first_values[name]) for name in self.weights])
             weights = np.array(list(self.weights.values()))
-            step = (_log_shares(self.alpha * (np.log(values) - np.log(start)))
-                    - _log_shares(np.log(weights) + np.log(norms)))
-            step *= self.lr / max(self.lr, np.abs(step).max())
-            self.weights = dict(zip(self.weights, self._rescale(weights * np.exp(step)).tolist()))
+            move = self._published if self.rule == 'published' else self._logarithmic
+            moved = self._rescale(move(weights, norms, np.log(values) - np.log(start)))
+            self.weights = dict(zip(self.weights, moved.tolist()))
+
+    def _logarithmic(self, weights, norms, log_ratios):
+        step = _log_shares(self.alpha * log_ratios) - _log_shares(np.log(weights) + np.log(norms))
+        return weights * np.exp(step * self.lr / max(self.lr, np.abs(step).max()))
+
+    def _published(self, weights, norms, log_ratios):
+        """The gradient of sum |G_i - c_i| over w_i, with c_i held constant, is sign(G_i - c_i) * ||g_i||."""
+        ratios = np.exp(log_ratios)
+        pulls = weights * norms
+        targets = pulls.mean() * (ratios / ratios.mean()) ** self.alpha
+        return weights - self.lr * np.sign(pulls - targets) * norms
 
     def _rescale(self, weights):
         """The multiple that sums to the number of losses once it is clamped; the sum is piecewise linear in it."""
@@ -121,18 +150,26 @@ class GradNormBalancer:
         return (np.interp(len(weights), sums, factors) * weights).clip(self.floor, self.cap)
 
     def state_dict(self):
-        """All that a resumed training needs to go on with the same numbers: plain numbers, lists and dicts."""
-        return {'calls': self._calls, 'skipped': self.skipped, 'weights': dict(self.weights),
+        return {**super().state_dict(), 'steps': self._steps,
                 'first_values': {name: list(first) for name, first in self._first_values.items()}}
 
     def load_state_dict(self, state):
         """Go on from a :meth:`state_dict`; the next call must have its losses."""
-        self._calls, self.skipped, self.weights = state['calls'], state['skipped'], dict(state['weights'])
+        super().load_state_dict(state)
+        self._steps = state['steps']
         self._first_values = {name: list(first) for name, first in state['first_values'].items()}
+
+
+def _added(total, more):
+    return more if total is None else total + more
 
 
 def _log_shares(logs):
     return logs - np.logaddexp.reduce(logs)
+
+
+def _is(value, kind):
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _check(option, value, expected, valid):

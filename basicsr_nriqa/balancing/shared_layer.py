@@ -1,0 +1,82 @@
+"""Gradients at the weights of one layer, from those at the output and without the rest of the network."""
+from collections import deque
+
+import torch
+from torch import nn
+
+from basicsr_nriqa.suggestion import suggest
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def weight_of(network, layer):
+    """The weights of a layer.
+
+    Args:
+        network (nn.Module): The bare network.
+        layer (str): The name of a module.
+
+    Returns:
+        nn.Parameter: Its weights.
+
+    Raises:
+        ValueError: there is no such layer, or it has no weights.
+    """
+    layers = {name: module.weight for name, module in network.named_modules()
+              if isinstance(getattr(module, 'weight', None), nn.Parameter)}
+    if layer not in layers:
+        raise ValueError(f"layer: {type(network).__name__} has no layer with weights called '{layer}'"
+                         f"{suggest(layer, layers)}; 'last' and 'output' are possible too.")
+    return layers[layer]
+
+
+def last_convolution(network, output):
+    """The convolution that is nearest to the output, whatever the order in which the network made its layers.
+
+    Args:
+        network (nn.Module): The bare network.
+        output (Tensor): What it returned, with its graph.
+
+    Returns:
+        tuple[str, nn.Parameter]: The module's name, and its weights.
+
+    Raises:
+        ValueError: there is none that gets a gradient.
+    """
+    convolutions = {module.weight: name for name, module in network.named_modules()
+                    if isinstance(module, _CONVOLUTIONS)}
+    nodes, seen = deque([output.grad_fn]), set()
+    while nodes:
+        node = nodes.popleft()
+        weight = getattr(node, 'variable', None)  # of the nodes that add to a parameter's gradient
+        if weight in convolutions:
+            return convolutions[weight], weight
+        following = {before for before, _ in node.next_functions if before is not None} - seen
+        seen |= following
+        nodes.extend(following)
+    raise ValueError(f"layer: {type(network).__name__} has no convolution that is trained; name a layer, or say "
+                     "'output'.")
+
+
+def gradients_at(weight, output, gradients):
+    """Gradients of the losses at a layer's weights.
+
+    Only what lies between the layer and the output is gone through, once for all losses, and the graph is kept.
+
+    Args:
+        weight (nn.Parameter): The layer's weights, which require a gradient.
+        output (Tensor): What the network returned, with its graph.
+        gradients (Tensor): (losses, elements of the output), float32 or as the output.
+
+    Returns:
+        Tensor: (losses, elements of the weights), of the gradients' type.
+
+    Raises:
+        RuntimeError: the output does not depend on the weights.
+    """
+    # each to a largest element of 1: those of quality metrics would vanish in half precision
+    peaks = gradients.abs().amax(1, keepdim=True)
+    peaks = torch.where(peaks > 0, peaks, torch.ones_like(peaks))
+    scaled = (gradients / peaks).to(output.dtype).view(-1, *output.shape)
+    at_weight, = torch.autograd.grad(output, weight, scaled, retain_graph=True, is_grads_batched=True)
+    return at_weight.flatten(1).to(peaks) * peaks
