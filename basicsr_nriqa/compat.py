@@ -9,7 +9,6 @@ import ast
 import importlib
 import inspect
 import os
-import signal
 import sys
 import textwrap
 from dataclasses import dataclass
@@ -77,10 +76,25 @@ class Repair:
 
 REPAIRS = (
     Repair(
-        'option files can run code, and `4e-4` is read as text (defects 19, 21a); options are used unchecked',
+        'option files can run code, and `4e-4` is read as text (defects 19, 21a); options are used unchecked; '
+        'processes need CUDA, and fail on a second machine (26); without manual_seed each draws its own',
         'utils/options.py:94', 'basicsr.utils.options:parse_options',
         (("with open(args.opt, mode='r') as f:\n        opt = yaml.load(f, Loader=ordered_yaml()[0])",
           'opt = _nriqa.read_options(args.opt)\n    _nriqa.check_skeleton(opt, args.opt)'),
+         ("    # distributed settings\n"
+          "    if args.launcher == 'none':\n        opt['dist'] = False\n"
+          "        print('Disable distributed.', flush=True)\n"
+          "    else:\n        opt['dist'] = True\n"
+          "        if args.launcher == 'slurm' and 'dist_params' in opt:\n"
+          "            init_dist(args.launcher, **opt['dist_params'])\n"
+          "        else:\n            init_dist(args.launcher)\n"
+          "    opt['rank'], opt['world_size'] = get_dist_info()\n\n", ''),
+         ("    # random seed\n    seed = opt.get('manual_seed')\n    if seed is None:\n"
+          "        seed = random.randint(1, 10000)\n        opt['manual_seed'] = seed\n"
+          "    set_random_seed(seed + opt['rank'])\n\n", ''),
+         # last, as --force_yml may change what it needs
+         ("opt['auto_resume'] = args.auto_resume",
+          "_nriqa.distributed.init(args.launcher, opt, args.opt)\n    opt['auto_resume'] = args.auto_resume"),
          ('value = _postprocess_yml_value(value)', 'value = _nriqa.parse_value(value)'),
          ("eval_str = 'opt'\n            for key in keys.split(':'):\n                eval_str += f'[\"{key}\"]'\n"
           "            eval_str += '=value'\n            # using exec function\n            exec(eval_str)",
@@ -92,33 +106,67 @@ REPAIRS = (
         (('copyfile(opt_file, filename)', '_nriqa.copy_options(opt_file, filename)'),
          ('from shutil import copyfile\n', '\n'))),
     Repair(
-        '--auto_resume looks in the current folder and else starts again (15); resuming needs CUDA (9)',
-        'train.py:71', 'basicsr.train:load_resume_state',
-        (("osp.join('experiments', opt['name'], 'training_states')", "opt['path']['training_states']"),
-         ('device_id = torch.cuda.current_device()\n', '\n'),
-         ('map_location=lambda storage, loc: storage.cuda(device_id)', "map_location='cpu'"))),
+        '--auto_resume looks in the current folder and else starts again (15), and takes a damaged state; resuming '
+        'needs CUDA (9)', 'train.py:69', 'basicsr.train:load_resume_state',
+        (('resume_state_path = None\n', 'return _nriqa.load_resume_state(opt)\n'),)),
     Repair(
-        'a training set smaller than one batch trains nothing, for ever', 'train.py:45',
+        'a training set smaller than one batch trains nothing, for ever; the samples and augmentations depend on where '
+        'a training was interrupted (16) and on the numbers of workers and processes', 'train.py:45',
         'basicsr.train:create_train_val_dataloader',
         (('num_iter_per_epoch = math.ceil(', '_nriqa.check_not_empty(train_loader, dataset_opt)\n'
-          '            num_iter_per_epoch = math.ceil('),)),
+          '            _nriqa.loader_workers.end_with_us(train_loader)\n'
+          "            _nriqa.prepare_loader(train_loader, opt['manual_seed'])\n"
+          '            num_iter_per_epoch = math.ceil('),
+         ('train_set = build_dataset(dataset_opt)',
+          "train_set = _nriqa.ItemStreams(build_dataset(dataset_opt), opt['manual_seed'])"),
+         ('EnlargedSampler(', '_nriqa.ResumableSampler('),
+         ('train_set,\n                dataset_opt,', 'train_set, _nriqa.loader_options(dataset_opt),'))),
     Repair(
         'after the last iteration the loop goes on: the final validation has a wrong number and runs twice (17); '
         'incomplete batches shorten training; prefetch_mode cuda needs CUDA (9); a signal loses the work since the '
-        'last checkpoint', 'train.py:141', 'basicsr.train:train_pipeline',
+        'last checkpoint; a resumed training is another one (14, 16); workers are started twice', 'train.py:141',
+        'basicsr.train:train_pipeline',
         (("elif prefetch_mode == 'cuda':",
           "elif prefetch_mode == 'cuda' and not torch.cuda.is_available():\n"
           '        prefetcher = CPUPrefetcher(train_loader)\n'
           "        logger.warning('prefetch_mode cuda: there is no CUDA here, batches are loaded as on a CPU.')\n"
           "    elif prefetch_mode == 'cuda':"),
+         ('msg_logger = MessageLogger(opt, current_iter, tb_logger)\n',
+          'msg_logger = MessageLogger(opt, current_iter, tb_logger)\n'
+          '    loop = _nriqa.TrainingLoop(opt, model, train_loader, train_sampler, val_loaders, tb_logger,\n'
+          '                               resume_state)\n'),
          ('for epoch in range(start_epoch, total_epochs + 1):\n',
           'epoch = start_epoch - 1\n    while current_iter < total_iters:\n        epoch += 1\n'),
+         ('train_sampler.set_epoch(epoch)\n        prefetcher.reset()\n',  # the first epoch is already being read
+          'if epoch > start_epoch:\n            loop.start_epoch(epoch)\n            prefetcher.reset()\n'),
+         ('data_timer.record()\n', 'data_timer.record()\n            loop.before_step()\n'),
+         ('iter_timer.record()\n', 'iter_timer.record()\n            loop.after_step()\n'),
          ('while train_data is not None:\n', 'while train_data is not None and current_iter < total_iters:\n'),
          ("if current_iter % opt['logger']['save_checkpoint_freq'] == 0:",
-          "if current_iter % opt['logger']['save_checkpoint_freq'] == 0 or _nriqa.stop.requested:"),
+          "if current_iter % opt['logger']['save_checkpoint_freq'] == 0 or _nriqa.stop.agreed:"),
+         ('model.save(epoch, current_iter)\n', 'loop.save(epoch, current_iter)\n'),
+         ("for val_loader in val_loaders:\n"
+          "                    model.validation(val_loader, current_iter, tb_logger, opt['val']['save_img'])\n\n",
+          'loop.validate(current_iter)\n\n'),
          ('# validation\n            if opt.get', '_nriqa.stop.leave(logger, current_iter)\n            if opt.get'),
          ("if opt.get('val') is not None:\n        for val_loader",
-          "if opt.get('val') is not None and current_iter % opt['val']['val_freq'] != 0:\n        for val_loader"))),
+          "if opt.get('val') is not None and current_iter % opt['val']['val_freq'] != 0:\n        for val_loader"),
+         # other ranks wait until rank 0 has renamed the old folder and made the new one
+         ('# mkdir for experiments and logger\n',
+          "_nriqa.distributed.agree('The training state to resume from', resume_state and resume_state['iter'])\n"),
+         ("copy_opt_file(args.opt, opt['path']['experiments_root'])\n",
+          "copy_opt_file(args.opt, opt['path']['experiments_root'])\n    _nriqa.distributed.barrier()\n"))),
+    Repair(
+        'other ranks go on before rank 0 has made the folders', 'test.py:19', 'basicsr.test:test_pipeline',
+        (('make_exp_dirs(opt)\n', 'make_exp_dirs(opt)\n    _nriqa.distributed.barrier()\n'),)),
+    Repair(
+        'DistributedDataParallel needs CUDA (26), and hangs where only some ranks validate a network with buffers',
+        'models/base_model.py:97', 'basicsr.models.base_model:BaseModel.model_to_device',
+        (('net = DistributedDataParallel(\n', 'net = _nriqa.distributed.Replica(\n'),
+         ('device_ids=[torch.cuda.current_device()]',
+          "device_ids=None if self.device.type == 'cpu' else [torch.cuda.current_device()]"),
+         ('net = DataParallel(net)', "_nriqa.distributed.advise_torchrun(self.opt['num_gpu'])\n"
+          '        net = DataParallel(net)'))),
     Repair(
         'an error while loading data hangs training for ever with prefetch_mode cpu (18)',
         'data/prefetch_dataloader.py:26', 'basicsr.data.prefetch_dataloader:PrefetchGenerator.run',
@@ -131,6 +179,10 @@ REPAIRS = (
         (('if next_item is None:', 'if isinstance(next_item, Exception):\n        raise next_item\n'
           '    if next_item is None:'),)),
     Repair(
+        'every entry of the log is printed, so that those of many losses fill the screen', 'utils/logger.py:108',
+        'basicsr.utils.logger:MessageLogger.__call__',
+        (("message += f'{k}: {v:.4e} '", "message += '' if '/' in k else f'{k}: {v:.4e} '"),)),
+    Repair(
         'beyond sum(periods) the cosine scheduler is a TypeError (19)', 'models/lr_scheduler.py:53',
         'basicsr.models.lr_scheduler:get_position_from_periods',
         (('        if iteration <= period:\n            return i',
@@ -141,13 +193,15 @@ REPAIRS = (
         (('((self.last_epoch - nearest_restart) / current_period)',
           'min(1, (self.last_epoch - nearest_restart) / current_period)'),)),
     Repair(
-        'torch.load refuses training states with numpy numbers (21); a stop while writing leaves half a state',
-        'models/base_model.py:327', 'basicsr.models.base_model:BaseModel.save_training_state',
-        (('torch.save(state, save_path)', '_nriqa.save_atomically(_nriqa.plain(state), save_path)'),)),
+        'torch.load refuses training states with numpy numbers (21); a stop while writing leaves half a state; one '
+        'that cannot be written is ignored', 'models/base_model.py:314',
+        'basicsr.models.base_model:BaseModel.save_training_state',
+        (('if current_iter != -1:\n',
+          'return _nriqa.save_training_state(self, epoch, current_iter)\n    if current_iter != -1:\n'),)),
     Repair(
-        'a stop while writing leaves half a network', 'models/base_model.py:229',
+        'a stop while writing leaves half a network; one that cannot be written is ignored', 'models/base_model.py:225',
         'basicsr.models.base_model:BaseModel.save_network',
-        (('torch.save(save_dict, save_path)', '_nriqa.save_atomically(save_dict, save_path)'),)),
+        (('# avoid occasional writing errors\n', 'return _nriqa.save_whole(save_dict, save_path)\n'),)),
     Repair(
         'validation of video models needs CUDA (7)', 'models/video_base_model.py:33',
         'basicsr.models.video_base_model:VideoBaseModel.dist_validation',
@@ -175,58 +229,33 @@ def apply():
 
 
 # ---------------------------------------------------------------- what the repaired functions call, as `_nriqa.NAME`
-class _Stop:
-    """Turns a signal into a stop at the end of the running iteration, with a checkpoint."""
-
-    requested = None
-
-    def install(self):
-        """Listen to SIGINT, SIGTERM and SIGUSR1 (Slurm's ``--signal``); a second signal stops at once."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, self._request)
-
-    def _request(self, number, frame):
-        self.requested = number
-        for other in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(other, signal.SIG_DFL)
-
-    def leave(self, logger, iteration):
-        if self.requested:
-            logger.info(f'Stopped by {signal.Signals(self.requested).name} after iteration {iteration}; the state is '
-                        'saved. Continue with the same command and --auto_resume.')
-            sys.exit(128 + self.requested)
-
-
-stop = _Stop()
-
-
 def check_not_empty(loader, dataset_opt):
-    if len(loader) == 0:
-        raise ValueError(f"datasets: {dataset_opt['name']}: {len(loader.dataset)} items are fewer than one batch of "
-                         f'{loader.batch_size}. Lower batch_size_per_gpu, or raise dataset_enlarge_ratio.')
+    from basicsr.utils.dist_util import get_dist_info
+
+    from basicsr_nriqa.options import OptionsError
+    _, world_size = get_dist_info()
+    items = int(len(loader.dataset) * dataset_opt.get('dataset_enlarge_ratio', 1))
+    if len(loader) == 0 or items < world_size * loader.batch_size:
+        processes = f' in each of {world_size} processes' if world_size > 1 else ''
+        raise OptionsError(f"datasets: {dataset_opt['name']}: {items} items are fewer than one batch of "
+                           f'{loader.batch_size}{processes}. Lower batch_size_per_gpu, '
+                           f"{'start fewer processes, ' if processes else ''}or raise dataset_enlarge_ratio.")
 
 
-def plain(value):
-    """The same nesting with numpy's numbers as Python's, which is all that torch.load reads back."""
-    if isinstance(value, dict):
-        return {plain(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(plain(item) for item in value)
-    return value.item() if type(value).__module__ == 'numpy' and hasattr(value, 'item') and value.ndim == 0 else value
-
-
-def save_atomically(value, path):
-    """torch.save beside ``path``, then rename: the file is whole or not there."""
-    import torch
-    partial = f'{path}.partial'
-    torch.save(value, partial)
-    os.replace(partial, path)
+_ELSEWHERE = {  # found when called: these modules need the filled registries, which need this module first
+    'options': ('read_options', 'parse_value', 'set_option', 'copy_options'),
+    'options_check': ('check_skeleton', 'check_options'),
+    'data.resumable': ('ItemStreams', 'ResumableSampler', 'loader_options', 'prepare_loader'),
+    'training.checkpoints': ('load_resume_state',),
+    'training.loop': ('TrainingLoop',),
+    'training.state': ('save_training_state', 'save_whole', 'plain'),
+    'training.stop': ('stop',)}
 
 
 def __getattr__(name):
-    # the option functions need the filled registries, which need this module first
-    if name in ('read_options', 'parse_value', 'set_option', 'copy_options'):
-        return getattr(importlib.import_module('basicsr_nriqa.options'), name)
-    if name in ('check_skeleton', 'check_options'):
-        return getattr(importlib.import_module('basicsr_nriqa.options_check'), name)
+    if name in ('distributed', 'loader_workers'):
+        return importlib.import_module(f'basicsr_nriqa.{name}')
+    for module, names in _ELSEWHERE.items():
+        if name in names:
+            return getattr(importlib.import_module(f'basicsr_nriqa.{module}'), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -13,11 +13,12 @@ from tqdm import tqdm
 
 
 @contextmanager
-def written_beside(path):
+def written_beside(path, durable=False):
     """A place beside ``path`` to write to. It is renamed to ``path`` at the end, or removed after an error.
 
     Args:
         path (str | Path): Where the file shall be; missing folders are made, an existing file is replaced.
+        durable (bool): Wait until the file is on the disk, so that it also outlives the machine's loss of power.
 
     Yields:
         Path: Where to write it.
@@ -27,9 +28,21 @@ def written_beside(path):
     beside = path.with_name(f'.{path.name}.{os.getpid()}.part')
     try:
         yield beside
+        if durable:
+            _flush(beside)
         beside.replace(path)
+        if durable:
+            _flush(path.parent)  # the new name
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _flush(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_atomically(path, data):
@@ -39,10 +52,8 @@ def write_atomically(path, data):
         path (str | Path): Where; missing folders are made, an existing file is replaced.
         data (bytes | str): The whole content; text is stored as UTF-8.
     """
-    with written_beside(path) as beside, beside.open('wb') as file:
-        file.write(data.encode() if isinstance(data, str) else data)
-        file.flush()
-        os.fsync(file.fileno())
+    with written_beside(path, durable=True) as beside:
+        beside.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
 def download_file(url, path, name):

@@ -1,9 +1,7 @@
 """What `basicsr/train.py` and `basicsr/test.py` do: BasicSR's own pipelines, with errors a user can act on."""
-import sys
-
 from basicsr.test import test_pipeline
 from basicsr.train import train_pipeline
-from basicsr_nriqa import compat
+from basicsr_nriqa import compat, distributed, rank_failure
 from basicsr_nriqa.data import DataError
 from basicsr_nriqa.iqa import MetricError
 from basicsr_nriqa.options import OptionsError
@@ -25,9 +23,13 @@ def test(root):
 def _run(pipeline, root):
     try:
         pipeline(str(root))
-    except _USER_ERRORS as error:
+        distributed.finish()
+    except Exception as error:
+        if not isinstance(error, _USER_ERRORS):
+            rank_failure.announce(error)
+            rank_failure.leave(1)
         message = str(error)
         if 'DataLoader worker' in message:  # it wraps the error in the worker's whole traceback
             message = message.rpartition(f'{type(error).__name__}: ')[2]
-        print(f'error: {message.strip()}', file=sys.stderr, flush=True)
-        sys.exit(2)
+        rank_failure.announce(error, message.strip())
+        rank_failure.leave(2)

@@ -4,7 +4,6 @@ import sys
 import threading
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from basicsr.data.prefetch_dataloader import PrefetchDataLoader
@@ -109,17 +108,6 @@ def test_an_error_in_the_prefetch_thread_reaches_the_loop():
     thread.start()
     thread.join(20)
     assert not thread.is_alive() and seen == [0, 1] and 'frame 2 is damaged' in errors[0]
-
-
-def test_training_states_hold_plain_numbers_and_are_written_whole(tmp_path):
-    state = compat.plain({
-        'lr': np.float64(4e-4), 'betas': (np.float32(0.5), 1), 'x': [torch.ones(1)], 'i': np.int64(3)})
-    assert type(state['lr']) is float and type(state['i']) is int and type(state['betas'][0]) is float
-    compat.save_atomically(state, tmp_path / '1.state')
-    assert torch.load(tmp_path / '1.state')['lr'] == 4e-4
-    with pytest.raises(AttributeError):  # cannot be pickled
-        compat.save_atomically({'x': lambda: 0}, tmp_path / '1.state')
-    assert torch.load(tmp_path / '1.state')['lr'] == 4e-4
 
 
 def test_tiny_training_set_is_an_error():

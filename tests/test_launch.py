@@ -1,5 +1,6 @@
 """The user's own commands, run as processes."""
 import json
+import os
 import re
 import shutil
 import signal
@@ -61,7 +62,7 @@ def test_finetune_maniqa_without_data_says_what_is_missing(project, tmp_path):
 
 def _start(project, options, log, *arguments, cwd):
     return subprocess.Popen([sys.executable, project / 'basicsr/train.py', '-opt', options, *arguments], cwd=cwd,
-                            stdout=log.open('w'), stderr=subprocess.STDOUT)
+                            stdout=log.open('w'), stderr=subprocess.STDOUT, start_new_session=True)
 
 
 def test_stopped_by_a_signal_and_resumed_from_another_folder(project, train_options, write_options, tmp_path):
@@ -72,12 +73,12 @@ def test_stopped_by_a_signal_and_resumed_from_another_folder(project, train_opti
     deadline = time.time() + 300
     while 'iter:       3' not in log.read_text() and time.time() < deadline and process.poll() is None:
         time.sleep(0.2)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)  # all of its processes, as Slurm does
     assert process.wait(120) == 128 + signal.SIGTERM, log.read_text()[-3000:]
     stopped = int(re.search(r'Stopped by SIGTERM after iteration (\d+)', log.read_text())[1])
     assert stopped >= 3
     states = project / 'experiments/tiny/training_states'
-    assert [path.name for path in states.iterdir()] == [f'{stopped}.state']
+    assert sorted(path.name for path in states.iterdir()) == [f'{stopped}.sha256', f'{stopped}.state']
 
     train_options['train']['total_iter'] = stopped + 2
     train_options['val']['val_freq'] = 1000
@@ -199,7 +200,6 @@ def test_finetune_maniqa_trains(project, sample, train_options, tmp_path):
              'network_g:mid_channels': 8, 'network_g:num_blocks': 1, 'path:pretrain_network_g': '~',
              'train:iqa_opt:maniqa:frames': 1, 'train:total_iter': 2, 'logger:print_freq': 1, 'val:val_freq': 100,
              'val:metrics': '~'}
-    import os
     done = run_python(project / 'basicsr/train.py', '-opt', ROOT / 'options/finetune_maniqa.yml', '--force_yml',
                       *(f'{key}={value}' for key, value in (data | small).items()), cwd=tmp_path,
                       env={**os.environ, 'TORCH_HOME': str(tmp_path / 'home')})

@@ -1,0 +1,133 @@
+"""What BasicSR's training loop has to do beside its steps to be resumable; the repaired ``train_pipeline`` calls it."""
+from basicsr.utils import get_root_logger
+from basicsr.utils.dist_util import get_dist_info
+from torch import distributed
+
+from basicsr_nriqa.distributed import barrier
+from basicsr_nriqa.random_streams import all_streams, set_all_streams, undisturbed
+from basicsr_nriqa.training.checkpoints import Checkpoints, log_exactness
+from basicsr_nriqa.training.stop import stop
+
+
+class TrainingLoop:
+    """Knows where in its data a training is, saves and restores that, and keeps validation out of it.
+
+    All ranks have one and call the same methods.
+
+    Args:
+        opt (dict): Complete options.
+        model (BaseModel): Any; networks, optimisers and schedulers are as of ``resume_state``.
+        loader (DataLoader): Of the training set, with a :class:`ResumableSampler`.
+        sampler (ResumableSampler): It.
+        val_loaders (list[DataLoader]): Of the validation sets.
+        tb_logger (SummaryWriter | None): For the validation.
+        resume_state (dict | None): As ``load_resume_state`` returns it. If it was saved at the iteration of a
+            validation that was not completed, the validation is done now.
+    """
+
+    def __init__(self, opt, model, loader, sampler, val_loaders, tb_logger, resume_state):
+        self.opt, self.model, self.sampler = opt, model, sampler
+        self.val_loaders, self.tb_logger = val_loaders, tb_logger
+        self.rank, self.world_size = get_dist_info()
+        self.samples_per_step = loader.batch_size * self.world_size
+        self.samples = 0  # of this epoch, of all ranks
+        self.checkpoints = Checkpoints(opt)
+        self.saved = None  # iteration of the last checkpoint
+        self._streams = None  # to be restored before the next step
+        if resume_state:
+            self._resume(resume_state)
+
+    def _resume(self, state):
+        log_exactness(state, self.world_size)
+        self.saved = state['iter']
+        _freeze_again(self.model, self.saved)
+        self.samples = state.get('samples', 0)
+        self.sampler.set_epoch(state['epoch'], self.samples)
+        if self.rank < len(state.get('rng', ())):
+            self._streams = state['rng'][self.rank]
+        done = self.checkpoints.validated(self.saved)
+        barrier()  # before rank 0 says that it is done
+        best = done or state.get('best_metric_results')
+        if best:
+            self.model.best_metric_results = _for_metrics(best, self.opt)
+        if self._validates_at(self.saved) and done is None and 'best_metric_results' in state:
+            get_root_logger().info(f'The validation of iteration {self.saved} was not completed; it is done now.')
+            self.validate(self.saved)
+
+    def _validates_at(self, iteration):
+        return self.opt.get('val') is not None and iteration % self.opt['val']['val_freq'] == 0
+
+    def start_epoch(self, epoch):
+        self.samples = 0
+        self.sampler.set_epoch(epoch)
+
+    def before_step(self):
+        # not earlier: building networks and loaders has drawn, too, which the training that went on did not do again
+        if self._streams is not None:
+            set_all_streams(self._streams)
+            self._streams = None
+
+    def after_step(self):
+        self.samples += self.samples_per_step
+        stop.agree()
+
+    def save(self, epoch, iteration):
+        """Write a checkpoint, then remove older ones as ``logger:keep_last`` says.
+
+        Raises:
+            CheckpointError: it cannot be written.
+        """
+        self.model.place_in_training = {'samples': self.samples, 'manual_seed': self.opt['manual_seed'],
+                                        'rng': self._streams_of_all_ranks()}
+        if self.rank == 0:
+            self.checkpoints.withdraw(iteration)
+        self.model.save(epoch, iteration)
+        if self.rank == 0:
+            self.checkpoints.commit(iteration)
+            keep_last = self.opt['logger'].get('keep_last')
+            if keep_last:
+                self.checkpoints.prune(iteration, keep_last, self._best_iterations())
+        barrier()  # a rank that leaves takes the others with it, which must not happen while one writes
+        self.saved = iteration
+
+    def _streams_of_all_ranks(self):
+        streams = [all_streams()] * self.world_size
+        if self.world_size > 1:
+            distributed.all_gather_object(streams, all_streams())
+        return streams
+
+    def _best_iterations(self):
+        results = getattr(self.model, 'best_metric_results', {})
+        return {record['iter'] for dataset in results.values() for record in dataset.values()}
+
+    def validate(self, iteration):
+        """Validate on all sets; the training draws the same random numbers as if it had not happened."""
+        with undisturbed():
+            for loader in self.val_loaders:
+                self.model.validation(loader, iteration, self.tb_logger, self.opt['val']['save_img'])
+        if self.rank == 0 and iteration == self.saved:
+            self.checkpoints.set_validated(iteration, getattr(self.model, 'best_metric_results', {}))
+
+
+def _freeze_again(model, iteration):
+    """What BasicSR's video models freeze in iteration 1, to which a resumed training does not come."""
+    for option, frozen in (('fix_flow_iter', lambda name: 'spynet' in name or 'edvr' in name),
+                           ('train_tsa_iter', lambda name: 'fusion' not in name)):
+        if iteration < (getattr(model, option, None) or 0):
+            for name, parameter in model.net_g.named_parameters():
+                if frozen(name):
+                    parameter.requires_grad_(False)
+
+
+def _for_metrics(best, opt):
+    """The best results so far, of the metrics that the options still have, with those that are new to them."""
+    metrics = (opt.get('val') or {}).get('metrics') or {}
+    results = {}
+    for dataset, records in best.items():
+        results[dataset] = {}
+        for metric, metric_opt in metrics.items():
+            better = metric_opt.get('better', 'higher')
+            new = {'better': better, 'val': float('-inf' if better == 'higher' else 'inf'), 'iter': -1}
+            known = records.get(metric, new)
+            results[dataset][metric] = known if known['better'] == better else new
+    return results

@@ -1,0 +1,130 @@
+import logging
+from collections import OrderedDict
+
+import pytest
+import torch
+from basicsr.models.video_recurrent_model import VideoRecurrentModel
+from basicsr.utils import get_root_logger
+from tiny_training import run, training
+from torch.utils.data import DataLoader
+
+from basicsr_nriqa.random_streams import all_streams, seed_cpu_streams
+from basicsr_nriqa.training.loop import TrainingLoop
+
+
+@pytest.fixture
+def log(caplog, monkeypatch):
+    monkeypatch.setattr(get_root_logger(), 'propagate', True)
+    caplog.set_level(logging.INFO, 'basicsr')
+    return caplog
+
+
+def _weights(loop):
+    return loop.model.net_g.weight[0, 0].item()
+
+
+def test_a_resumed_training_draws_what_the_uninterrupted_one_drew(tmp_path):
+    (tmp_path / 'one').mkdir()
+    (tmp_path / 'two').mkdir()
+    seed_cpu_streams(1)
+    drawn = run(training(tmp_path / 'one'), 1, 12)
+    seed_cpu_streams(1)
+    run(training(tmp_path / 'two'), 1, 7)
+    seed_cpu_streams(2)
+    loop = training(tmp_path / 'two')
+    assert _weights(loop) == 5 and run(loop, 6, 12) == drawn[5:]
+
+
+def test_validation_does_not_change_what_the_training_draws(tmp_path):
+    drawn = []
+    for name, freq in (('often', 1), ('never', 1000)):
+        (tmp_path / name).mkdir()
+        seed_cpu_streams(1)
+        loop = training(tmp_path / name, val={'val_freq': freq, 'save_img': False, 'metrics': {'score': {}}})
+        drawn.append(run(loop, 1, 5))
+        assert loop.model.validated == [iteration for iteration in range(1, 6) if iteration % freq == 0]
+    assert drawn[0] == drawn[1]
+
+
+def test_a_training_goes_on_inside_the_epoch(tmp_path):
+    loop = training(tmp_path)
+    loop.start_epoch(4)
+    for _ in range(2):
+        loop.before_step()
+        loop.after_step()
+    loop.save(4, 8)
+    resumed = training(tmp_path)
+    assert (resumed.sampler.epoch, resumed.sampler.start, resumed.samples) == (4, 4, 4)
+    assert [position for _, position, _ in resumed.sampler] == [4, 5]
+    resumed.start_epoch(5)
+    assert (resumed.sampler.epoch, resumed.sampler.start, resumed.samples) == (5, 0, 0)
+
+
+def test_a_validation_that_was_not_completed_is_done_on_resuming(tmp_path, log):
+    loop = training(tmp_path)
+    loop.save(0, 10)
+    loop.model.validation = lambda *arguments: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        loop.validate(10)
+    resumed = training(tmp_path)
+    assert resumed.model.validated == [10] and 'validation of iteration 10 was not completed' in log.text
+    assert resumed.model.best_metric_results['val']['score']['iter'] == 10
+    again = training(tmp_path)
+    assert again.model.validated == [] and again.model.best_metric_results['val']['score']['iter'] == 10
+
+
+def test_the_best_results_are_those_of_the_checkpoint(tmp_path):
+    run(training(tmp_path), 1, 20)
+    for name in ('20.state', '20.sha256'):
+        (tmp_path / 'training_states' / name).unlink()
+    loop = training(tmp_path)
+    assert loop.saved == 15 and loop.model.best_metric_results['val']['score']['iter'] == 10
+    changed = training(tmp_path, val={'val_freq': 10, 'save_img': False, 'metrics': {
+        'score': {'better': 'higher'}, 'niqe': {'better': 'lower'}}})
+    assert changed.model.best_metric_results['val']['score']['iter'] == 10
+    assert changed.model.best_metric_results['val']['niqe'] == {'better': 'lower', 'val': float('inf'), 'iter': -1}
+
+
+def test_what_an_older_training_left_does_not_count_for_a_new_checkpoint(tmp_path):
+    run(training(tmp_path), 1, 10)
+    loop = training(tmp_path)
+    loop.save(0, 10)
+    assert not (tmp_path / 'training_states/10.validated').exists() and loop.checkpoints.load(
+        tmp_path / 'training_states/10.state')['iter'] == 10
+
+
+@pytest.mark.parametrize('saved, moves', [(3, [False, True, True]), (7, [True, True])])
+def test_basicsrs_recurrent_model_fixes_its_flow_also_when_resumed(tmp_path, saved, moves):
+    loop = training(tmp_path)
+    loop.save(0, saved)
+    model = VideoRecurrentModel.__new__(VideoRecurrentModel)
+    model.net_g = torch.nn.Sequential(OrderedDict(spynet=torch.nn.Linear(2, 2), rest=torch.nn.Linear(2, 2)))
+    model.optimizer_g = torch.optim.SGD(model.net_g.parameters(), 1.)
+    model.lq, model.gt = torch.ones(1, 2), torch.zeros(1, 2)
+    model.cri_pix, model.cri_perceptual = torch.nn.L1Loss(), None
+    model.fix_flow_iter, model.ema_decay, model.opt = 5, 0, {'dist': False}
+    TrainingLoop(loop.opt, model, DataLoader(range(6)), loop.sampler, [], None,
+                 loop.checkpoints.load(loop.checkpoints.state_file(saved)))
+    for iteration, moved in enumerate(moves, saved + 1):
+        before = model.net_g.spynet.weight.clone()
+        model.optimize_parameters(iteration)
+        assert (not torch.equal(before, model.net_g.spynet.weight)) == moved
+
+
+def test_a_state_of_basicsr_is_resumed_with_a_warning(tmp_path, log):
+    loop = training(tmp_path)
+    loop.model.save(2, 10)  # as without the loop: no place in the data, no random streams
+    resumed = training(tmp_path)
+    assert 'does not have manual_seed, rng, samples' in log.text
+    assert (resumed.sampler.epoch, resumed.sampler.start, resumed.saved) == (2, 0, 10)
+    run(resumed, 11, 12)
+
+
+def test_other_numbers_of_processes_are_resumed_with_a_warning(tmp_path, log):
+    loop = training(tmp_path)
+    loop.world_size = 2
+    loop._streams_of_all_ranks = lambda: [all_streams(), all_streams()]
+    loop.save(0, 10)
+    drawn = run(loop, 11, 11)
+    assert run(training(tmp_path), 11, 11) == drawn, 'there is a rank 0 in both'
+    assert 'that of 2 processes, and now there are 1' in log.text
