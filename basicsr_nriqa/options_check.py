@@ -6,11 +6,13 @@ import torch
 from basicsr.models import lr_scheduler
 from basicsr.utils import registry
 
+from basicsr_nriqa import distributed
 from basicsr_nriqa.balancing import BALANCERS
 from basicsr_nriqa.checkpoints import is_url
 from basicsr_nriqa.iqa import MetricError
 from basicsr_nriqa.iqa.weights import find_weights
 from basicsr_nriqa.losses import IQAPerceptualLoss
+from basicsr_nriqa.models.guarded_step import PRECISIONS
 from basicsr_nriqa.options import OptionsError
 from basicsr_nriqa.suggestion import suggest
 
@@ -18,21 +20,24 @@ _NUMBER = (int, float)
 # what BasicSR itself reads or sets, name: type
 _TOP = {'name': str, 'model_type': str, 'scale': int, 'num_gpu': int, 'manual_seed': int, 'datasets': dict,
         'network_g': dict, 'network_d': dict, 'path': dict, 'train': dict, 'val': dict, 'logger': dict,
-        'dist_params': dict, 'find_unused_parameters': bool, 'rank': int, 'world_size': int, 'dist': bool,
-        'auto_resume': bool, 'is_train': bool}
+        'dist_params': object, 'find_unused_parameters': bool, 'rank': int, 'world_size': int, 'dist': bool,
+        'auto_resume': bool, 'is_train': bool, 'deterministic': bool}
 _PATH = {'pretrain_network_g': str, 'pretrain_network_d': str, 'param_key_g': str, 'param_key_d': str,
          'strict_load_g': bool, 'strict_load_d': bool, 'resume_state': str, 'ignore_resume_networks': list,
          'experiments_root': str, 'models': str, 'training_states': str, 'log': str, 'visualization': str,
          'results_root': str}
-_LOGGER = {'print_freq': int, 'save_checkpoint_freq': _NUMBER, 'use_tb_logger': bool, 'wandb': dict}
+_LOGGER = {'print_freq': int, 'save_checkpoint_freq': _NUMBER, 'use_tb_logger': bool, 'wandb': dict, 'keep_last': int}
 _DATASET = {'name': str, 'type': str, 'phase': str, 'scale': int, 'use_shuffle': bool, 'num_worker_per_gpu': int,
             'batch_size_per_gpu': int, 'dataset_enlarge_ratio': _NUMBER, 'prefetch_mode': str,
             'num_prefetch_queue': int, 'pin_memory': bool, 'persistent_workers': bool,
             'gt_size': int, 'num_frame': int, 'clip_length': int, 'dataroot_gt': str, 'dataroot_lq': str,
             'meta_info_file': str, 'io_backend': dict}
+# optimisers of PyTorch that a step with ready gradients of images cannot drive, and why
+_UNUSABLE = {torch.optim.LBFGS: 'to compute the loss again and again', torch.optim.SparseAdam: 'sparse gradients'}
 _VALUES = {'total_iter': int, 'warmup_iter': int, 'ema_decay': _NUMBER, 'fix_flow': int, 'flow_lr_mul': _NUMBER,
-           'pixel_opt': dict, 'iqa_opt': dict, 'balance_opt': dict, 'optim_g': dict, 'scheduler': dict,
-           'val_freq': _NUMBER, 'save_img': bool, 'metrics': dict, 'pbar': bool, 'scores': dict}
+           'pixel_opt': dict, 'iqa_opt': dict, 'gan_opt': dict, 'balance_opt': dict, 'optim_g': dict, 'optim_d': dict,
+           'scheduler': dict, 'precision': str, 'accumulate': int, 'clip_norm': _NUMBER, 'skip_limit': int,
+           'channels_last': bool, 'val_freq': _NUMBER, 'save_img': bool, 'metrics': dict, 'pbar': bool, 'scores': dict}
 _PREPARE = """To prepare data:
   Vimeo-90K, from its extracted archive: python scripts/prepare_vimeo90k.py VIMEO_SEPTUPLET -o datasets/vimeo90k
   a small sample without any download:   python scripts/make_sample_data.py -o datasets/sample"""
@@ -126,24 +131,31 @@ class _Check:
                 self.add(f'{where}:{name}', 'is missing.')
 
     def everything(self, opt, model):
-        self.keys(opt, _TOP, '', ('name', 'model_type', 'num_gpu', 'datasets', 'network_g', 'path')
+        adversarial = opt['is_train'] and 'gan_opt' in model.TRAIN_OPTIONS
+        networks = ('network_g', 'network_d') if adversarial else ('network_g',)
+        self.keys(opt, _TOP, '', ('name', 'model_type', 'num_gpu', 'datasets', *networks, 'path')
                   + (('train', 'logger') if opt['is_train'] else ('val',)))
         if opt['num_gpu'] and not torch.cuda.is_available():
             self.add('num_gpu', f"{opt['num_gpu']} asked for, but this machine has no usable CUDA device; set it to 0 "
                                 'to use the CPU (or to auto).')
+        for where, problem in distributed.problems(opt.get('dist_params')):
+            self.add(where, problem)
         self.keys(opt['path'], _PATH, 'path:')
         for key, value in opt['path'].items():
             fetched = key.startswith('pretrain_network') and is_url(value)
             if key.startswith(('pretrain_network', 'resume_state')) and value and not fetched \
                     and not Path(value).is_file():
                 self.add(f'path:{key}', f'{value}: no such file.{_how_to_train(value)}')
-        self.network(opt['network_g'], 'network_g')
+        for name in networks:
+            if isinstance(opt.get(name), dict):
+                self.network(opt[name], name)
         for phase, dataset in opt['datasets'].items():
             self.dataset(dataset, f'datasets:{phase}', opt['is_train'])
         if opt['is_train'] and 'train' not in opt['datasets']:
             self.add('datasets:train', 'is missing.')
         if opt['is_train']:
             self.training(opt['train'] or {}, model)
+            self.step(opt, opt['train'] or {})
             self.keys(opt['logger'] or {}, _LOGGER, 'logger:', ('print_freq', 'save_checkpoint_freq', 'use_tb_logger'))
         if opt.get('val') is not None:
             required = ('val_freq', 'save_img') if opt['is_train'] else ('save_img',)
@@ -176,28 +188,71 @@ class _Check:
     def training(self, options, model):
         self.keys(options, {key: _VALUES.get(key, object) for key in model.TRAIN_OPTIONS}, 'train:',
                   model.REQUIRED_TRAIN_OPTIONS)
+        if isinstance(options.get('gan_opt'), dict):
+            self.keys(options['gan_opt'], {'loss_weight': _NUMBER}, 'train:gan_opt:')
+            if _is(options['gan_opt'].get('loss_weight'), _NUMBER) and not options['gan_opt']['loss_weight'] > 0:
+                self.add('train:gan_opt:loss_weight', 'must be above 0: the output shall look real.')
         for where, known, fixed in (('optim_g', vars(torch.optim), ('type', 'params')),
+                                    ('optim_d', vars(torch.optim), ('type', 'params')),
                                     ('scheduler', vars(lr_scheduler), ('type', 'optimizer')),
                                     ('balance_opt', BALANCERS, ('type',))):
             part = options.get(where)
+            if where == 'balance_opt' and 'balance_opt' in model.TRAIN_OPTIONS and isinstance(part or {}, dict):
+                part = {'type': model.DEFAULT_BALANCER, **(part or {})}
             if not isinstance(part, dict):
                 continue
             kind = known.get(part.get('type')) or {'MultiStepLR': lr_scheduler.MultiStepRestartLR}.get(part.get('type'))
-            if inspect.isclass(kind):
+            if where.startswith('optim') and kind in _UNUSABLE:
+                self.add(f'train:{where}:type', f"'{part['type']}' cannot train networks here: it needs "
+                                                f'{_UNUSABLE[kind]}.')
+            elif inspect.isclass(kind):
                 before = len(self.problems)
                 self.arguments(kind, part, f'train:{where}', fixed)
                 if known is BALANCERS and len(self.problems) == before:
-                    self.balancer(kind, part)
+                    self.balancer(kind, part, self.loss_names(options, model), options.get('compile'))
             else:
                 names = [name for name, value in known.items() if inspect.isclass(value) and name[0] != '_']
                 self.add(f'train:{where}:type', f"'{part.get('type')}' is not known"
                                                 f"{suggest(part.get('type'), names)}.")
 
-    def balancer(self, kind, part):
+    def step(self, opt, options):
+        """Options of one iteration that have to fit together."""
+        for name, expected, valid in (
+                ('precision', ' or '.join(PRECISIONS), lambda value: value in PRECISIONS),
+                ('accumulate', '1 or more', lambda value: value >= 1),
+                ('skip_limit', '1 or more', lambda value: value >= 1),
+                ('clip_norm', 'a number above 0', lambda value: value > 0),
+                ('compile', 'true, false or arguments of torch.compile', lambda value: isinstance(value, (bool, dict))),
+                ('ema_decay', '0 or more and less than 1', lambda value: 0 <= value < 1),
+                ('total_iter', '1 or more', lambda value: value >= 1)):
+            value = options.get(name)
+            if value is not None and (name not in _VALUES or _is(value, _VALUES[name])) and not valid(value):
+                self.add(f'train:{name}', f'expected {expected}, got {value!r}.')
+        if isinstance(options.get('compile'), dict):
+            self.arguments(torch.compile, options['compile'], 'train:compile', ('model',))
+        parts, data = options.get('accumulate'), opt['datasets'].get('train') or {}
+        batch = data.get('batch_size_per_gpu')
+        if _is(parts, int) and _is(batch, int) and parts > 1 and batch % parts:
+            self.add('train:accumulate', f'{parts} parts of equal size cannot be made of datasets:train:'
+                                         f'batch_size_per_gpu {batch}: the batch is what one step is made with, and '
+                                         'accumulate must divide it.')
+
+    @staticmethod
+    def loss_names(options, model):
+        names = ['pix'] if options.get('pixel_opt') else []
+        names += options['iqa_opt'] if isinstance(options.get('iqa_opt'), dict) else []
+        return [*names, 'gan'] if 'gan_opt' in model.TRAIN_OPTIONS else names
+
+    def balancer(self, kind, part, losses, compiled):
         try:
-            kind(**{option: value for option, value in part.items() if option != 'type'})
+            balancer = kind(**{option: value for option, value in part.items() if option != 'type'})
+            balancer.check(losses)
         except ValueError as error:
             self.add('train:balance_opt', error)
+            return
+        if compiled and balancer.layer != 'output':
+            self.add('train:balance_opt:layer', 'a compiled network has no layers to look at; say `layer: output`, or '
+                                                'leave train:compile out.')
 
     def losses_and_metrics(self, opt):
         train = opt.get('train') or {}
@@ -206,6 +261,8 @@ class _Check:
         losses.update(self.named(train.get('iqa_opt'), 'train:iqa_opt'))
         if 'train:iqa_opt:pix' in losses:
             self.add('train:iqa_opt:pix', "is the name of train:pixel_opt's loss; choose another.")
+        if 'train:iqa_opt:gan' in losses:
+            self.add('train:iqa_opt:gan', "is the name of train:gan_opt's loss; choose another.")
         for where, options in losses.items():
             loss = self.registered(registry.LOSS_REGISTRY, options.get('type'), f'{where}:type')
             if loss is IQAPerceptualLoss and 'iqa_opt' in where:
@@ -250,9 +307,9 @@ class _Check:
         download = not self.problems
         seen = set()
         for where, info, path in self.metrics:
-            if (info.name, path) in seen:
+            if (info.files, path) in seen:
                 continue
-            seen.add((info.name, path))
+            seen.add((info.files, path))
             try:
                 find_weights(info, path, download)
             except MetricError as error:

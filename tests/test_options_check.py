@@ -57,6 +57,18 @@ def test_the_tiny_training_is_accepted(problems):
     ('train__iqa_opt__tinyiqa', {'type': 'NIMALoss', 'fit': 'x'}, 'fit must be one of'),
     ('train__iqa_opt__tinyiqa', {'type': 'NIMALoss', 'loss_weight': float('nan')}, 'loss_weight must be a number'),
     ('train__iqa_opt__tinyiqa__frames', -3, 'frames must be'),
+    ('train__balance_opt', {'type': 'gradnrom'}, "train:balance_opt:type: 'gradnrom' is not known (did you mean"),
+    ('train__accumulate', 2, 'train:accumulate: 2 parts of equal size cannot be made of'),
+    ('train__accumulate', 0, 'train:accumulate: expected 1 or more, got 0'),
+    ('train__precision', 'fp8', 'train:precision: expected bf16 or fp16'),
+    ('train__clip_norm', 0, 'train:clip_norm: expected a number above 0'),
+    ('train__skip_limit', 0, 'train:skip_limit: expected 1 or more'),
+    ('train__ema_decay', 1.0, 'train:ema_decay: expected 0 or more and less than 1'),
+    ('train__compile', 'fast', 'train:compile: expected true, false or arguments'),
+    ('train__compile', {'mod': 'default'}, "train:compile:mod: unknown option (did you mean 'mode'?)"),
+    ('train__optim_g', {'type': 'LBFGS', 'lr': 1}, "'LBFGS' cannot train networks here"),
+    ('train__optim_g', {'type': 'Adan', 'lr': 1}, "'Adan' is not known (did you mean 'Adam'?)"),
+    ('deterministic', 'yes please', 'deterministic: expected true or false'),
     ('train__balance_opt', {'type': 'gradnorm', 'alpha': -1}, 'train:balance_opt: gradnorm: alpha must be'),
     ('train__iqa_otp', {}, "train:iqa_otp: unknown option (did you mean 'iqa_opt'?)"),
     ('train__total_iter', 'many', "train:total_iter: expected a whole number, got 'many'"),
@@ -116,3 +128,23 @@ def test_options_of_other_peoples_models_are_left_alone(problems):
     assert problems(model_type='SRModel', anything={'goes': 1}, train__own=3) == ''
     assert "unknown metric 'nonsense'" in problems(
         model_type='SRModel', train__perceptual_opt={'type': 'IQAPerceptualLoss', 'metric': 'nonsense'})
+
+
+def test_options_of_the_step_are_accepted(problems):
+    assert problems(train__precision='bf16', train__accumulate=2, datasets__train__batch_size_per_gpu=2,
+                    train__clip_norm=0.5, train__skip_limit=3, train__channels_last=True, deterministic=True,
+                    train__compile={'mode': 'default'}, train__balance_opt={'type': 'gradnorm', 'layer': 'output'},
+                    logger__keep_last=2) == ''
+
+
+@pytest.mark.parametrize('model', ['VideoIQAModel', 'GradNormModel'])
+def test_one_loss_cannot_be_balanced(problems, model):
+    message = problems(model_type=model, train__iqa_opt={}, train__balance_opt={'type': 'gradnorm'})
+    assert "train:balance_opt: there is nothing to balance with the one loss 'pix'" in message
+    assert problems(model_type=model, train__iqa_opt={}, train__balance_opt={'type': 'fixed'}) == ''
+    assert bool(problems(model_type=model, train__iqa_opt={})) == (model == 'GradNormModel')
+
+
+def test_a_compiled_network_has_no_layers(problems):
+    message = problems(train__compile=True, train__balance_opt={'type': 'gradnorm'})
+    assert 'train:balance_opt:layer: a compiled network has no layers' in message

@@ -11,6 +11,8 @@ from basicsr_nriqa.losses.named_loss import (
     PaQ2PiQLoss,
     PieAPPLoss,
 )
+from basicsr_nriqa.losses.total_variation_loss import TotalVariationLoss
+from basicsr_nriqa.losses.vgg_feature_loss import VGGFeatureLoss
 
 __all__ = ['CLIPIQALoss', 'DBCNNLoss', 'HyperIQALoss', 'IQALoss', 'IQAPerceptualLoss', 'LPIPSLoss', 'MANIQALoss',
-           'MDTVSFALoss', 'NIMALoss', 'PaQ2PiQLoss', 'PieAPPLoss']
+           'MDTVSFALoss', 'NIMALoss', 'PaQ2PiQLoss', 'PieAPPLoss', 'TotalVariationLoss', 'VGGFeatureLoss']

@@ -21,7 +21,8 @@ class ClipValidation:
     """The validation half of our models.
 
     The output is rounded to 8 bits, as a saved image would be, before anything is measured. A score is averaged over
-    the frames of a clip, then over the clips.
+    the frames of a clip, then over the clips. Each of N processes takes every N-th clip; rank 0 reports, to the same
+    digits as one process.
 
     Options under ``val``:
         val_freq (int): Iterations between validations in training.
@@ -53,7 +54,7 @@ class ClipValidation:
                 metric: self._score(metric_opt, result, gt) for metric, metric_opt in metrics.items()}
             if save_img:
                 self._save_frames(name, item, result, current_iter)
-        if self.opt['dist']:
+        if self.opt['dist']:  # an error on one rank ends the others, too (rank_failure): none waits here for ever
             parts = [None] * world_size
             distributed.all_gather_object(parts, scores)
             scores = {clip: values for part in parts for clip, values in part.items()}

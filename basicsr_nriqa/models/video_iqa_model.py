@@ -1,5 +1,7 @@
 """Training of a video network with any number of losses, each computed on its own at the network's output."""
-from collections import OrderedDict
+import contextlib
+import math
+import os
 from copy import deepcopy
 from pathlib import Path
 
@@ -11,11 +13,16 @@ from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import master_only
 from basicsr.utils.registry import MODEL_REGISTRY
 
-from basicsr_nriqa import compat
-from basicsr_nriqa.balancing import BALANCERS
+from basicsr_nriqa.balancing import BALANCERS, Gradients
+from basicsr_nriqa.balancing.gradients import summed_over_ranks
+from basicsr_nriqa.balancing.shared_layer import gradients_at, last_convolution, weight_of
 from basicsr_nriqa.checkpoints import load_checkpoint_file, load_content
 from basicsr_nriqa.models.clip_validation import ClipValidation
+from basicsr_nriqa.models.guarded_step import GuardedStep
+from basicsr_nriqa.models.loss_statistics import LossStatistics
 from basicsr_nriqa.options import OptionsError
+from basicsr_nriqa.training.state import save_training_state, save_whole
+from basicsr_nriqa.training.stop import stop
 from basicsr_nriqa.version import __version__
 
 BASELINE = 'baseline'
@@ -29,49 +36,68 @@ class VideoIQAModel(ClipValidation, SRModel):
     of them, and that goes back through the network once. The result is the gradient of the weighted sum, but only one
     loss's graph is in memory at a time.
 
+    An iteration whose losses or gradients are not finite changes nothing: it is reported and skipped.
+
     Options under ``train`` (besides ``total_iter``, ``warmup_iter`` and ``scheduler``, which are BasicSR's):
         optim_g (dict): ``type``: Adam or another optimiser of torch.optim; the rest are its arguments.
         pixel_opt (dict): A loss of (output, gt), usually CharbonnierLoss.
         iqa_opt (dict): name: {type: ...} of further losses, usually IQALoss; the names appear in the log as ``l_NAME``.
-        balance_opt (dict): {type: fixed}, the default, or {type: gradnorm, alpha: 1.5, ...}, whose weights appear in
-            the log as ``w_NAME``.
+        balance_opt (dict): {type: fixed}, the default, {type: gradnorm, alpha: 1.5, ...} or another balancer of
+            :mod:`basicsr_nriqa.balancing`; its weights appear in the log as ``w_NAME``.
+        precision (str): ``bf16`` or ``fp16``: autocast of the network; losses stay in float32. Default: float32.
+        accumulate (int): The batch goes through the network in so many parts, one after the other; the step is that of
+            the whole batch, for less memory. Must divide batch_size_per_gpu. Default: 1.
+        clip_norm (float): Largest norm of the gradient of all weights together. Default: no limit.
+        skip_limit (int): After so many skipped iterations in a row training ends with a checkpoint. Default: 50.
+        channels_last (bool): Keep the weights of 2-D convolutions, and so their images, in that memory format.
+        compile (bool | dict): torch.compile the network for training; a dict has its arguments, such as ``mode``.
         ema_decay (float): Keep an exponential moving average, which is validated and saved too. Default: 0, none.
         fix_flow (int): Iterations in which the optical-flow network is not trained. Default: 0.
         flow_lr_mul (float): Learning rate of the optical-flow network relative to the others'. Default: 1.
 
+    Options at the top: ``deterministic: true`` asks PyTorch for algorithms that repeat to the bit, where there are any.
+
     Options under ``val``: see :class:`~basicsr_nriqa.models.clip_validation.ClipValidation`.
 
     Raises:
-        OptionsError: no loss is given, or a checkpoint does not belong to the network.
-        FloatingPointError: a loss is not finite; the message names it.
+        OptionsError: no loss is given, a layer to balance at is not there, or a checkpoint does not belong to the
+            network.
     """
 
     TRAIN_OPTIONS = frozenset({'optim_g', 'scheduler', 'total_iter', 'warmup_iter', 'pixel_opt', 'iqa_opt',
-                               'balance_opt', 'ema_decay', 'fix_flow', 'flow_lr_mul'})
+                               'balance_opt', 'ema_decay', 'fix_flow', 'flow_lr_mul', 'precision', 'accumulate',
+                               'clip_norm', 'skip_limit', 'channels_last', 'compile'})
     REQUIRED_TRAIN_OPTIONS = ('optim_g', 'scheduler', 'total_iter')
+    DEFAULT_BALANCER = 'fixed'
 
     def __init__(self, opt):
         self.trained_with = {'loss': opt['name'], 'optimised': []}  # a checkpoint of ours says it itself
+        if opt.get('deterministic'):
+            os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
+            torch.backends.cudnn.benchmark = False
+            torch.use_deterministic_algorithms(True, warn_only=True)
         super().__init__(opt)
 
     def init_training_settings(self):
         train_opt = self.opt['train']
         self.net_g.train()
-        self.ema_decay = train_opt.get('ema_decay', 0)
+        self.ema_decay = train_opt.get('ema_decay') or 0
         if self.ema_decay > 0:
             self._init_ema()
         self.losses = {name: loss.to(self.device) for name, loss in self._build_losses(train_opt).items()}
-        balance_opt = {'type': 'fixed', **(train_opt.get('balance_opt') or {})}
-        try:
-            self.balancer = BALANCERS[balance_opt.pop('type')](**balance_opt)
-        except ValueError as error:
-            raise OptionsError(f'train:balance_opt: {error}') from None
+        self.balancer, self.shared_weight = self._build_balancer(train_opt.get('balance_opt'))
         optimised = [loss.metric.info.name for loss in self.losses.values() if hasattr(loss, 'metric')]
         self.trained_with = {'loss': ' & '.join(optimised) or BASELINE, 'optimised': optimised}
         self.fix_flow_iter = train_opt.get('fix_flow') or 0
+        self.parts = train_opt.get('accumulate') or 1
+        self.skip_limit = train_opt.get('skip_limit') or 50
+        self.skipped, self._skipped_in_a_row = 0, 0
+        self.statistics, self._log = None, {}
         self._flow_is_fixed = False
         self.setup_optimizers()
         self.setup_schedulers()
+        self.step_g = GuardedStep(self.optimizer_g, self.device, train_opt.get('precision'),
+                                  train_opt.get('clip_norm'))
 
     def _init_ema(self):
         get_root_logger().info(f'Use Exponential Moving Average with decay: {self.ema_decay}')
@@ -83,9 +109,8 @@ class VideoIQAModel(ClipValidation, SRModel):
             self.net_g_ema.load_state_dict(self.get_bare_model(self.net_g).state_dict())
         self.net_g_ema.eval().requires_grad_(False)
 
-    @staticmethod
-    def _build_losses(train_opt):
-        losses = OrderedDict()
+    def _build_losses(self, train_opt):
+        losses = {}
         if train_opt.get('pixel_opt'):
             losses['pix'] = build_loss(train_opt['pixel_opt'])
         for name, loss_opt in (train_opt.get('iqa_opt') or {}).items():
@@ -94,11 +119,33 @@ class VideoIQAModel(ClipValidation, SRModel):
             raise OptionsError('train: give a loss: pixel_opt, iqa_opt or both.')
         return losses
 
+    def _build_balancer(self, options):
+        """The balancer, and the weights of the layer at which it wants gradients, if it names one."""
+        options = {'type': self.DEFAULT_BALANCER, **(options or {})}
+        try:
+            balancer = BALANCERS[options.pop('type')](**options)
+            if balancer.layer in ('output', 'last'):  # the last one shows when there is an output
+                return balancer, None
+            return balancer, weight_of(self.get_bare_model(self.net_g), balancer.layer)
+        except ValueError as error:
+            raise OptionsError(f'train:balance_opt: {error}') from None
+
+    def model_to_device(self, net):
+        """As BasicSR, and in the memory format and compiled as the options want it for training."""
+        train_opt = (self.opt.get('train') or {}) if self.is_train else {}
+        if train_opt.get('channels_last'):
+            for parameter in net.parameters():
+                if parameter.ndim == 4:
+                    parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        if train_opt.get('compile') and net._compiled_call_impl is None:
+            net.compile(**(train_opt['compile'] if isinstance(train_opt['compile'], dict) else {}))
+        return super().model_to_device(net)
+
     def setup_optimizers(self):
         optim_opt = deepcopy(self.opt['train']['optim_g'])
         flow_factor = self.opt['train'].get('flow_lr_mul', 1)
         flow, others = [], []
-        for name, parameter in self.net_g.named_parameters():
+        for name, parameter in self.get_bare_model(self.net_g).named_parameters():
             (flow if 'spynet' in name else others).append(parameter)
         groups = [{'params': others}]
         if flow:
@@ -112,41 +159,118 @@ class VideoIQAModel(ClipValidation, SRModel):
     def optimize_parameters(self, current_iter):
         self._fix_flow(current_iter < self.fix_flow_iter)
         self.optimizer_g.zero_grad()
-        self.output = self.net_g(self.lq)
-        if not self.output.isfinite().all():
-            raise FloatingPointError(f"Iteration {current_iter}: the network's output is not finite. Its last "
-                                     'checkpoint is whole; lower the learning rate or the weights of the losses.')
-        gradients, values, deficits = self._gradients_at_output()
-        for name, value in values.items():
-            if not value.isfinite():
-                raise FloatingPointError(f'Iteration {current_iter}: the loss {name} is {value.item()}. Its last '
-                                         'checkpoint is whole; lower the learning rate or the weight of this loss.')
-        self.output.backward(self.balancer(gradients, deficits))
-        self.optimizer_g.step()
-        self.log_dict = self.reduce_loss_dict(values)
-        self.log_dict.update({f'w_{name}': weight for name, weight in self.balancer.weights.items()})
-        if self.balancer.skipped:  # steps in which losses or gradients could not be balanced
-            self.log_dict['w_skipped'] = self.balancer.skipped
-        if self.ema_decay > 0:
-            self.model_ema(decay=self.ema_decay)
+        statistics, outputs = LossStatistics(self.losses), []
+        batches, references = self.lq.chunk(self.parts), self.gt.chunk(self.parts)
+        for number, (lq, gt) in enumerate(zip(batches, references), 1):
+            # only the last part's backward pass exchanges gradients with the other ranks
+            alone = self.opt['dist'] and number < len(batches)
+            with self.net_g.no_sync() if alone else contextlib.nullcontext():
+                with self.step_g.autocast():
+                    output = self.net_g(lq)
+                if not self._finite_on_all_ranks(output):
+                    # nor would its gradient be, which crashes the samplers of warped frames
+                    self._skip(current_iter, "the network's output is not finite")
+                    return
+                combined = self._gradient_at_output(output, gt, len(lq) / len(self.lq), statistics)
+                output.backward(self.step_g.scale(combined).to(output.dtype))
+            outputs.append(output.detach())
+        self.output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        self.statistics = statistics
+        self._step(current_iter)
 
-    def _gradients_at_output(self):
-        leaf = self.output.detach().requires_grad_()
-        gradients, values, deficits = OrderedDict(), OrderedDict(), OrderedDict()
+    def _step(self, current_iter):
+        norm = self.step_g()
+        self._log = {**{f'w_{name}': weight for name, weight in self.balancer.weights.items()}, 'grad_norm': norm}
+        if not math.isfinite(norm):
+            self._skip(current_iter, self._what_is_not_finite())
+            return
+        self._skipped_in_a_row = 0
+        self.balancer.step()
+        if self.ema_decay > 0:
+            self.model_ema(self.ema_decay)
+
+    @staticmethod
+    def _finite_on_all_ranks(output):
+        """All ranks go on, or none does: they meet in the backward pass."""
+        broken = summed_over_ranks((~output.detach().isfinite()).any().float())
+        return not broken.item()
+
+    def _gradient_at_output(self, output, gt, share, statistics):
+        """The balanced gradient of a part of the batch, times its share, of the output's shape."""
+        leaf = output.detach().to(torch.promote_types(output.dtype, torch.float32)).requires_grad_()
+        gradients, values, deficits = Gradients(self.losses, output, share), {}, {}
         for name, loss in self.losses.items():
-            value = loss(leaf, self.gt)
-            gradients[name], = torch.autograd.grad(value, leaf)
-            values[f'l_{name}'] = value.detach()
-            deficits[name] = loss.deficit(value.detach()) if hasattr(loss, 'deficit') else value.detach()
-        return gradients, values, deficits
+            value = loss(leaf, gt)
+            gradients.put(name, torch.autograd.grad(value, leaf)[0])
+            values[name] = value.detach()
+            deficits[name] = loss.deficit(values[name]) if hasattr(loss, 'deficit') else values[name]
+        statistics.add(values, gradients)
+        if self.balancer.layer != 'output':
+            if self.shared_weight is None:
+                self.shared_weight = self._last_weight(output)
+            gradients.at_layer = gradients_at(self.shared_weight, output, gradients.matrix)
+        return self.balancer(gradients, deficits)
+
+    def _last_weight(self, output):
+        try:
+            name, weight = last_convolution(self.get_bare_model(self.net_g), output)
+        except ValueError as error:
+            raise OptionsError(f'train:balance_opt: {error}') from None
+        get_root_logger().info(f'The losses are balanced at the weights of {name}.')
+        return weight
+
+    def _what_is_not_finite(self):
+        losses = self.statistics.not_finite()
+        if losses:
+            return f"not finite: value or gradient of {', '.join(losses)}"
+        if self.step_g.scaler.is_enabled():
+            return (f'fp16 overflowed in the backward pass, gradients are scaled by {self.step_g.scaler.get_scale():g}'
+                    ' from now on')
+        return "the gradient of the network's weights is not finite, though those of the losses are"
+
+    def _skip(self, current_iter, reason):
+        """Report an iteration that changes nothing; after too many in a row end the training."""
+        self.balancer.discard()
+        self.skipped += 1
+        self._skipped_in_a_row += 1
+        get_root_logger().warning(f'Iteration {current_iter} is skipped: {reason} '
+                                  f'({self._skipped_in_a_row} in a row, {self.skipped} in all).')
+        if self._skipped_in_a_row == self.skip_limit:
+            stop.fail(FloatingPointError(
+                f'Iteration {current_iter}: {self.skip_limit} iterations in a row had to be skipped (train:skip_limit);'
+                f' the last because {reason}. The checkpoint holds the weights from before them. Lower the learning '
+                'rate or the weight of the loss, or set train:clip_norm.'))
+
+    def get_current_log(self):
+        """Entries for the log, see :class:`~basicsr_nriqa.models.loss_statistics.LossStatistics`; besides ``w_NAME``
+        weights of the balancer, ``grad_norm`` of all weights together, and, where there were any, ``w_skipped`` steps
+        that were not balanced and ``skipped`` iterations. On many ranks all must call."""
+        self.log_dict = {**(self.statistics.log() if self.statistics else {}), **self._log}
+        if self.balancer.skipped:
+            self.log_dict['w_skipped'] = self.balancer.skipped
+        if self.skipped:
+            self.log_dict['skipped'] = self.skipped
+        return self.log_dict
+
+    @torch.no_grad()
+    def model_ema(self, decay=0.999):
+        """Move the average towards the weights; buffers are copied."""
+        net = self.get_bare_model(self.net_g)
+        torch._foreach_lerp_(list(self.net_g_ema.parameters()), list(net.parameters()), 1 - decay)
+        for average, buffer in zip(self.net_g_ema.buffers(), net.buffers()):
+            average.copy_(buffer)
 
     def _fix_flow(self, fix):
-        if fix != self._flow_is_fixed:
-            get_root_logger().info(f'The optical-flow network is {"not " if fix else ""}trained from now on.')
-            for name, parameter in self.net_g.named_parameters():
-                if 'spynet' in name:
-                    parameter.requires_grad_(not fix)
-            self._flow_is_fixed = fix
+        if fix == self._flow_is_fixed:
+            return
+        get_root_logger().info(f'The optical-flow network is {"not " if fix else ""}trained from now on.')
+        net = self.get_bare_model(self.net_g)
+        for name, parameter in net.named_parameters():
+            if 'spynet' in name:
+                parameter.requires_grad_(not fix)
+        if self.opt['dist']:
+            self.net_g = self.model_to_device(net)  # DistributedDataParallel notes at its start what is trained
+        self._flow_is_fixed = fix
 
     @torch.no_grad()
     def test(self):
@@ -154,7 +278,8 @@ class VideoIQAModel(ClipValidation, SRModel):
         net = getattr(self, 'net_g_ema', None) or self.get_bare_model(self.net_g)
         training = net.training
         net.eval()
-        self.output = net(self.lq)
+        with torch.compiler.set_stance('force_eager'):  # clips of any size; a compiled network is for training's
+            self.output = net(self.lq)
         net.train(training)
 
     def load_network(self, net, load_path, strict=True, param_key='params'):
@@ -173,22 +298,25 @@ class VideoIQAModel(ClipValidation, SRModel):
         try:
             load_content(net, {wanted: content[wanted]} if wanted else content, strict)
         except ValueError as error:
-            raise OptionsError(f'path: {load_path} does not fit network_g: {error}') from None
+            label = 'network_d' if net is self.get_bare_model(getattr(self, 'net_d', None)) else 'network_g'
+            raise OptionsError(f'path: {load_path} does not fit {label}: {error}') from None
         self.trained_with = content.get('trained_with', self.trained_with)
 
     @master_only
     def save_training_state(self, epoch, current_iter):
-        """As BasicSR, and with the balancer's state."""
-        if current_iter == -1:
-            return
-        state = {'epoch': epoch, 'iter': current_iter, 'balancer': self.balancer.state_dict(),
-                 'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
-                 'schedulers': [scheduler.state_dict() for scheduler in self.schedulers]}
-        compat.save_atomically(compat.plain(state), Path(self.opt['path']['training_states'], f'{current_iter}.state'))
+        """As BasicSR, and with the balancer's state and the scale of the gradients."""
+        save_training_state(self, epoch, current_iter, **self.own_state())
+
+    def own_state(self):
+        """What resuming needs besides networks, optimisers and schedulers; by name."""
+        return {'balancer': self.balancer.state_dict(), 'step_g': self.step_g.state_dict(), 'skipped': self.skipped}
 
     def resume_training(self, resume_state):
         super().resume_training(resume_state)
-        self.balancer.load_state_dict(resume_state.get('balancer') or self.balancer.state_dict())
+        if resume_state.get('balancer'):
+            self.balancer.load_state_dict(resume_state['balancer'])
+        self.step_g.load_state_dict(resume_state.get('step_g'))
+        self.skipped = resume_state.get('skipped', 0)
 
     @master_only
     def save_network(self, net, net_label, current_iter, param_key='params'):
@@ -198,4 +326,4 @@ class VideoIQAModel(ClipValidation, SRModel):
                  for one, key in zip(nets, keys)}
         state['trained_with'] = {**self.trained_with, 'iteration': current_iter, 'basicsr_nriqa': __version__}
         name = 'latest' if current_iter == -1 else current_iter
-        compat.save_atomically(state, Path(self.opt['path']['models'], f'{net_label}_{name}.pth'))
+        save_whole(state, Path(self.opt['path']['models'], f'{net_label}_{name}.pth'))

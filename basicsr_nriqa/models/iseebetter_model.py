@@ -1,0 +1,181 @@
+"""Training of a video network against a discriminator, as iSeeBetter's (Chadha et al., "iSeeBetter: Spatio-temporal
+video super-resolution using recurrent generative back-projection networks", 2020)."""
+import contextlib
+from copy import deepcopy
+
+import torch
+from basicsr.archs import build_network
+from basicsr.utils import get_root_logger
+from basicsr.utils.registry import MODEL_REGISTRY
+from torch import nn
+
+from basicsr_nriqa.balancing.gradients import rank_count, summed_over_ranks
+from basicsr_nriqa.distributed import Replica
+from basicsr_nriqa.models.guarded_step import GuardedStep
+from basicsr_nriqa.models.video_iqa_model import VideoIQAModel
+
+GAN = 'gan'
+
+
+def frames_of(clips):
+    """(n,t,3,h,w) or (n,3,h,w) -> images (n*t,3,h,w), float32."""
+    return (clips.flatten(0, 1) if clips.ndim == 5 else clips).float()
+
+
+class AdversarialLoss(nn.Module):
+    """``-loss_weight`` times the mean probability that the discriminator takes frames for real ones.
+
+    The discriminator is used as in its own training, with the statistics of this batch, but nothing of it is changed:
+    its weights get no gradient and its running statistics stay.
+
+    Args:
+        discriminator (nn.Module): (n,3,h,w) -> (n,) in (0,1).
+        loss_weight (float): Above 0.
+    """
+
+    def __init__(self, discriminator, loss_weight):
+        super().__init__()
+        self._hidden = (discriminator,)  # its weights are not this loss's
+        self.loss_weight = loss_weight
+
+    def forward(self, output, target=None):
+        """Compute the loss.
+
+        Args:
+            output (Tensor): (n,3,h,w) or (n,t,3,h,w), RGB in [0,1]; gradients flow to it.
+            target (Tensor | None): Not used.
+
+        Returns:
+            Tensor: Scalar.
+        """
+        discriminator, = self._hidden
+        with _untouched(discriminator):
+            return -self.loss_weight * discriminator(frames_of(output)).mean()
+
+    def deficit(self, value):
+        """How far a value is from the best, which is a probability of 1."""
+        return value + self.loss_weight
+
+
+@contextlib.contextmanager
+def _untouched(network):
+    norms = [module for module in network.modules() if getattr(module, 'track_running_stats', False)]
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for norm in norms:
+        norm.track_running_stats = False  # in training mode: the batch's statistics, kept nowhere
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+        for parameter in parameters:
+            parameter.requires_grad_()
+
+
+@MODEL_REGISTRY.register()
+class ISeeBetterModel(VideoIQAModel):
+    """:class:`VideoIQAModel` with a discriminator, which learns to tell the output's frames from real ones.
+
+    The generator has one loss more, ``gan``: ``-loss_weight`` times the mean probability D(output). It is balanced and
+    logged like any other; ``VGGFeatureLoss`` and ``TotalVariationLoss`` go into ``iqa_opt``. After each of the
+    generator's steps the discriminator makes one on 1 - mean D(real) + mean D(output). Real and restored frames go
+    through it one after the other, each with the batch statistics of its own, as published. Where the generator's
+    iteration was skipped the discriminator's is, too.
+
+    The log has ``l_d``, the discriminator's loss, and ``d_real`` and ``d_fake``, its mean probabilities. It is saved as
+    ``net_d_ITERATION.pth``.
+
+    With several processes on GPUs batch statistics are those of all, as in one; with gloo on CPUs, where PyTorch has no
+    such layer, each process takes its own.
+
+    Options besides those of :class:`VideoIQAModel`:
+        network_d (dict): The discriminator, ``{type: SRGANDiscriminator}``.
+        path:pretrain_network_d, path:param_key_d, path:strict_load_d: As those of the generator.
+        train:optim_d (dict): Its optimiser, as ``optim_g``. Its learning rate follows ``train:scheduler``, too.
+        train:gan_opt (dict): ``loss_weight``, above 0; default: 0.001, as published.
+    """
+
+    TRAIN_OPTIONS = VideoIQAModel.TRAIN_OPTIONS | {'optim_d', 'gan_opt'}
+    REQUIRED_TRAIN_OPTIONS = (*VideoIQAModel.REQUIRED_TRAIN_OPTIONS, 'optim_d')
+
+    def init_training_settings(self):
+        self.net_d = self._discriminator_to_device(build_network(self.opt['network_d']))
+        self.print_network(self.net_d)
+        path_opt = self.opt['path']
+        if path_opt.get('pretrain_network_d') is not None:
+            self.load_network(self.net_d, path_opt['pretrain_network_d'], path_opt.get('strict_load_d', True),
+                              path_opt.get('param_key_d', 'params'))
+        self.net_d.train()
+        super().init_training_settings()
+        self.step_d = GuardedStep(self.optimizer_d, self.device, self.opt['train'].get('precision'))
+        self._discriminator_means = None
+
+    def _discriminator_to_device(self, net):
+        net = net.to(self.device)
+        if not self.opt['dist']:
+            return net
+        on_cpu = self.device.type == 'cpu'
+        if not on_cpu:
+            net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+        # it runs twice for one step: buffers sent round in between would be those that its backward pass needs
+        return Replica(net, device_ids=None if on_cpu else [torch.cuda.current_device()], broadcast_buffers=False)
+
+    def _build_losses(self, train_opt):
+        losses = super()._build_losses(train_opt)
+        weight = (train_opt.get('gan_opt') or {}).get('loss_weight', 0.001)
+        losses[GAN] = AdversarialLoss(self.get_bare_model(self.net_d), weight)
+        return losses
+
+    def setup_optimizers(self):
+        super().setup_optimizers()
+        optim_opt = deepcopy(self.opt['train']['optim_d'])
+        self.optimizer_d = self.get_optimizer(optim_opt.pop('type'), self.net_d.parameters(), **optim_opt)
+        self.optimizers.append(self.optimizer_d)
+
+    def optimize_parameters(self, current_iter):
+        super().optimize_parameters(current_iter)
+        self._discriminator_means = None
+        if not self._skipped_in_a_row:
+            self._train_discriminator(current_iter)
+
+    def _train_discriminator(self, current_iter):
+        self.optimizer_d.zero_grad()
+        means = {'d_real': 0, 'd_fake': 0}
+        passes = [(name, clips) for pair in zip(self.gt.chunk(self.parts), self.output.chunk(self.parts))
+                  for name, clips in zip(means, pair)]
+        for index, (name, clips) in enumerate(passes):
+            last = index == len(passes) - 1
+            with contextlib.nullcontext() if last or not self.opt['dist'] else self.net_d.no_sync():
+                with self.step_d.autocast():
+                    probabilities = self.net_d(frames_of(clips))
+                mean = probabilities.float().mean() * (len(clips) / len(self.gt))
+                self.step_d.scale(-mean if name == 'd_real' else mean).backward()
+            means[name] += mean.detach()
+        self._discriminator_means = torch.stack(list(means.values()))
+        norm = self.step_d()
+        if norm - norm != 0:
+            get_root_logger().warning(f'Iteration {current_iter}: the gradient of the discriminator is not finite; its '
+                                      'step is skipped.')
+
+    def get_current_log(self):
+        """As :class:`VideoIQAModel`, with ``l_d``, ``d_real`` and ``d_fake`` where the discriminator was trained."""
+        super().get_current_log()
+        if self._discriminator_means is not None:
+            real, fake = (summed_over_ranks(self._discriminator_means) / rank_count()).tolist()
+            self.log_dict.update(l_d=1 - real + fake, d_real=real, d_fake=fake)
+        return self.log_dict
+
+    def own_state(self):
+        """As :class:`VideoIQAModel`, and the scale of the discriminator's gradients."""
+        return {**super().own_state(), 'step_d': self.step_d.state_dict()}
+
+    def resume_training(self, resume_state):
+        super().resume_training(resume_state)
+        self.step_d.load_state_dict(resume_state.get('step_d'))
+
+    def save(self, epoch, current_iter):
+        """Networks, then the training state."""
+        self.save_network(self.net_d, 'net_d', current_iter)
+        super().save(epoch, current_iter)
