@@ -33,7 +33,10 @@ _DATASET = {'name': str, 'type': str, 'phase': str, 'scale': int, 'use_shuffle':
             'gt_size': int, 'num_frame': int, 'clip_length': int, 'dataroot_gt': str, 'dataroot_lq': str,
             'meta_info_file': str, 'io_backend': dict}
 # optimisers of PyTorch that a step with ready gradients of images cannot drive, and why
-_UNUSABLE = {torch.optim.LBFGS: 'to compute the loss again and again', torch.optim.SparseAdam: 'sparse gradients'}
+_UNUSABLE = {getattr(torch.optim, 'Muon', None): 'matrices as weights',  # from PyTorch 2.9
+             torch.optim.LBFGS: 'to compute the loss again and again', torch.optim.SparseAdam: 'sparse gradients'}
+_SCHEDULERS = {'MultiStepLR': lr_scheduler.MultiStepRestartLR, 'MultiStepRestartLR': lr_scheduler.MultiStepRestartLR,
+               'CosineAnnealingRestartLR': lr_scheduler.CosineAnnealingRestartLR}
 _VALUES = {'total_iter': int, 'warmup_iter': int, 'ema_decay': _NUMBER, 'fix_flow': int, 'flow_lr_mul': _NUMBER,
            'pixel_opt': dict, 'iqa_opt': dict, 'gan_opt': dict, 'balance_opt': dict, 'optim_g': dict, 'optim_d': dict,
            'scheduler': dict, 'precision': str, 'accumulate': int, 'clip_norm': _NUMBER, 'skip_limit': int,
@@ -132,6 +135,8 @@ class _Check:
 
     def everything(self, opt, model):
         adversarial = opt['is_train'] and 'gan_opt' in model.TRAIN_OPTIONS
+        if opt['is_train'] and opt.get('network_d') and not adversarial:
+            self.add('network_d', f"{opt['model_type']} has no discriminator; `model_type: ISeeBetterModel` has one.")
         networks = ('network_g', 'network_d') if adversarial else ('network_g',)
         self.keys(opt, _TOP, '', ('name', 'model_type', 'num_gpu', 'datasets', *networks, 'path')
                   + (('train', 'logger') if opt['is_train'] else ('val',)))
@@ -154,8 +159,9 @@ class _Check:
         if opt['is_train'] and 'train' not in opt['datasets']:
             self.add('datasets:train', 'is missing.')
         if opt['is_train']:
-            self.training(opt['train'] or {}, model)
-            self.step(opt, opt['train'] or {})
+            if isinstance(opt.get('train'), dict):
+                self.training(opt['train'], model, opt)
+                self.step(opt, opt['train'])
             self.keys(opt['logger'] or {}, _LOGGER, 'logger:', ('print_freq', 'save_checkpoint_freq', 'use_tb_logger'))
         if opt.get('val') is not None:
             required = ('val_freq', 'save_img') if opt['is_train'] else ('save_img',)
@@ -185,7 +191,7 @@ class _Check:
                 self.add(f'{where}:{key}', f'{value}: nothing is there.')
                 self.data_is_missing = True
 
-    def training(self, options, model):
+    def training(self, options, model, opt):
         self.keys(options, {key: _VALUES.get(key, object) for key in model.TRAIN_OPTIONS}, 'train:',
                   model.REQUIRED_TRAIN_OPTIONS)
         if isinstance(options.get('gan_opt'), dict):
@@ -194,22 +200,22 @@ class _Check:
                 self.add('train:gan_opt:loss_weight', 'must be above 0: the output shall look real.')
         for where, known, fixed in (('optim_g', vars(torch.optim), ('type', 'params')),
                                     ('optim_d', vars(torch.optim), ('type', 'params')),
-                                    ('scheduler', vars(lr_scheduler), ('type', 'optimizer')),
+                                    ('scheduler', _SCHEDULERS, ('type', 'optimizer')),
                                     ('balance_opt', BALANCERS, ('type',))):
             part = options.get(where)
             if where == 'balance_opt' and 'balance_opt' in model.TRAIN_OPTIONS and isinstance(part or {}, dict):
                 part = {'type': model.DEFAULT_BALANCER, **(part or {})}
             if not isinstance(part, dict):
                 continue
-            kind = known.get(part.get('type')) or {'MultiStepLR': lr_scheduler.MultiStepRestartLR}.get(part.get('type'))
-            if where.startswith('optim') and kind in _UNUSABLE:
+            kind = known.get(str(part.get('type')))
+            if where.startswith('optim') and kind and kind in _UNUSABLE:
                 self.add(f'train:{where}:type', f"'{part['type']}' cannot train networks here: it needs "
                                                 f'{_UNUSABLE[kind]}.')
-            elif inspect.isclass(kind):
+            elif inspect.isclass(kind) or (known is BALANCERS and kind):
                 before = len(self.problems)
                 self.arguments(kind, part, f'train:{where}', fixed)
                 if known is BALANCERS and len(self.problems) == before:
-                    self.balancer(kind, part, self.loss_names(options, model), options.get('compile'))
+                    self.balancer(kind, part, self.loss_names(options, model), opt)
             else:
                 names = [name for name, value in known.items() if inspect.isclass(value) and name[0] != '_']
                 self.add(f'train:{where}:type', f"'{part.get('type')}' is not known"
@@ -223,11 +229,23 @@ class _Check:
                 ('skip_limit', '1 or more', lambda value: value >= 1),
                 ('clip_norm', 'a number above 0', lambda value: value > 0),
                 ('compile', 'true, false or arguments of torch.compile', lambda value: isinstance(value, (bool, dict))),
+                ('fix_flow', '0 or more', lambda value: value >= 0),
+                ('flow_lr_mul', '0 or more', lambda value: value >= 0),
                 ('ema_decay', '0 or more and less than 1', lambda value: 0 <= value < 1),
                 ('total_iter', '1 or more', lambda value: value >= 1)):
             value = options.get(name)
             if value is not None and (name not in _VALUES or _is(value, _VALUES[name])) and not valid(value):
                 self.add(f'train:{name}', f'expected {expected}, got {value!r}.')
+        for name in ('optim_g', 'optim_d'):
+            part = options.get(name)
+            if isinstance(part, dict) and not (_is(part.get('lr'), _NUMBER) and part['lr'] >= 0):
+                self.add(f'train:{name}:lr', f"expected a number, 0 or more, got {part.get('lr')!r}.")
+        for group, name in (('logger', 'print_freq'), ('logger', 'save_checkpoint_freq'), ('val', 'val_freq')):
+            value = opt[group].get(name) if isinstance(opt.get(group), dict) else None
+            if _is(value, _NUMBER) and not value >= 1:
+                self.add(f'{group}:{name}', f'expected 1 or more, got {value!r}.')
+        if options.get('compile') and _replicated(opt):
+            self.add('train:compile', 'needs a process for each GPU: torchrun and --launcher pytorch.')
         if isinstance(options.get('compile'), dict):
             self.arguments(torch.compile, options['compile'], 'train:compile', ('model',))
         parts, data = options.get('accumulate'), opt['datasets'].get('train') or {}
@@ -243,19 +261,22 @@ class _Check:
         names += options['iqa_opt'] if isinstance(options.get('iqa_opt'), dict) else []
         return [*names, 'gan'] if 'gan_opt' in model.TRAIN_OPTIONS else names
 
-    def balancer(self, kind, part, losses, compiled):
+    def balancer(self, kind, part, losses, opt):
         try:
             balancer = kind(**{option: value for option, value in part.items() if option != 'type'})
             balancer.check(losses)
         except ValueError as error:
             self.add('train:balance_opt', error)
             return
-        if compiled and balancer.layer != 'output':
+        if balancer.layer != 'output' and _replicated(opt):
+            self.add('train:balance_opt:layer', 'several GPUs in one process have copies of a layer: start a process '
+                                                'for each (torchrun, --launcher pytorch), or say `layer: output`.')
+        if balancer.layer != 'output' and opt['train'].get('compile'):
             self.add('train:balance_opt:layer', 'a compiled network has no layers to look at; say `layer: output`, or '
                                                 'leave train:compile out.')
 
     def losses_and_metrics(self, opt):
-        train = opt.get('train') or {}
+        train = opt['train'] if isinstance(opt.get('train'), dict) else {}
         train_size = (opt['datasets'].get('train') or {}).get('gt_size')
         losses = {f'train:{name}': train[name] for name in ('pixel_opt', 'perceptual_opt') if train.get(name)}
         losses.update(self.named(train.get('iqa_opt'), 'train:iqa_opt'))
@@ -323,6 +344,11 @@ def _how_to_train(path):
         for options in sorted(Path('options').rglob(f'{parts[1]}.yml')):
             return f' To train it: python basicsr/train.py -opt {options}'
     return ''
+
+
+def _replicated(opt):
+    """BasicSR's DataParallel: one process with several GPUs."""
+    return not opt['dist'] and opt['num_gpu'] > 1
 
 
 def _is(value, kind):

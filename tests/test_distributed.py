@@ -184,7 +184,7 @@ def test_two_processes_train_and_validate_as_one(train, alone, options, start, p
 
 
 def test_two_processes_follow_gradnorm_as_one(train, alone, options, start, project):
-    options['train'] |= {'balance_opt': {'type': 'gradnorm', 'warmup': 1}, 'total_iter': 3,
+    options['train'] |= {'balance_opt': {'type': 'gradnorm', 'warmup': 1, 'every': 1}, 'total_iter': 3,
                          'optim_g': {'type': 'SGD', 'lr': 0.01}}
     for name in ('val', 'val_2'):
         del options['datasets'][name]

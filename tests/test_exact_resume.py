@@ -17,7 +17,7 @@ def video_options(train_options):
     """All that has a state: workers, an average, a balancer, losses that draw frames; several epochs a checkpoint."""
     train_options['datasets']['train'] |= {'num_worker_per_gpu': 2, 'num_frame': 2}
     train_options['train'] |= {
-        'ema_decay': 0.9, 'balance_opt': {'type': 'gradnorm', 'warmup': 3}, 'iqa_opt': {
+        'ema_decay': 0.9, 'balance_opt': {'type': 'gradnorm', 'warmup': 3, 'every': 1}, 'iqa_opt': {
             'tinyiqa': {'type': 'IQALoss', 'metric': 'tinyiqa', 'loss_weight': -0.01, 'frames': 1},
             'gmsd': {'type': 'IQALoss', 'metric': 'gmsd', 'loss_weight': 0.01}}}
     train_options['val']['val_freq'] = 10

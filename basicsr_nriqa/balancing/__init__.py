@@ -2,7 +2,8 @@
 from basicsr_nriqa.balancing import aggregators, remembering_aggregators  # noqa: F401, to register them
 from basicsr_nriqa.balancing.balancer import BALANCERS, Balancer, register_balancer
 from basicsr_nriqa.balancing.fixed import FixedBalancer
-from basicsr_nriqa.balancing.gradients import Gradients
+from basicsr_nriqa.balancing.gradients import Gradients, summed_over_ranks
 from basicsr_nriqa.balancing.gradnorm import GradNormBalancer
 
-__all__ = ['BALANCERS', 'Balancer', 'FixedBalancer', 'GradNormBalancer', 'Gradients', 'register_balancer']
+__all__ = ['BALANCERS', 'Balancer', 'FixedBalancer', 'GradNormBalancer', 'Gradients', 'register_balancer',
+           'summed_over_ranks']

@@ -28,9 +28,10 @@ class Balancer:
         skipped (int): Steps that it could not balance, for the log.
         layer (str | None): ``output``: all that is needed are the gradients there. Else those at the weights of a layer
             are wanted too (``Gradients.at_layer``): ``last`` for the network's last convolution, or a module's name.
+        measures (bool): Whether it looks at ``Gradients.at_layer`` in this iteration.
     """
 
-    layer = 'output'
+    layer, measures = 'output', True
 
     def __init__(self):
         self.weights, self.skipped = {}, 0

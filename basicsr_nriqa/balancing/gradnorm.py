@@ -4,6 +4,7 @@ import statistics
 
 import numpy as np
 import torch
+from basicsr.utils import get_root_logger
 
 from basicsr_nriqa.balancing.balancer import Balancer, register_balancer
 from basicsr_nriqa.balancing.gradients import rank_count, summed_over_ranks
@@ -36,33 +37,39 @@ class GradNormBalancer(Balancer):
             step. Default: 0.025.
         floor, cap (float): Range of the weights, 0 < floor <= 1 <= cap. Default: 0.01 and 10.
         warmup (int): Values that make L_i(0), 1 or more. Default: 20.
-        freeze_after (int | None): Steps, more than ``warmup``, after which the weights stay as they are. Default: None.
+        every (int): Iterations from one measurement, and step of the weights, to the next: what the gradients at a
+            layer cost is shared by so many. Default: 4.
+        freeze_after (int | None): Measurements, more than ``warmup``, after which the weights stay as they are.
+            Default: None.
         layer (str): Where the g_i are taken: ``last``, at the weights of the network's last convolution; a module's
             name, at its weights; or ``output``. Default: last.
         rule (str): ``log`` or ``published``, the step on the weights, see above. Default: log.
 
     Attributes:
         weights (dict[str, float]): Loss name -> weight; empty before the first call.
-        skipped (int): Steps whose norms or values were not all finite and positive; they did not change the weights.
+        skipped (int): Measurements whose norms or values were not all finite and positive; they did not change the
+            weights.
 
     Raises:
         ValueError: an argument is out of its range.
     """
 
-    def __init__(self, alpha=1.5, lr=0.025, floor=0.01, cap=10.0, warmup=20, freeze_after=None, layer='last',
-                 rule='log'):
+    def __init__(self, alpha=1.5, lr=0.025, floor=0.01, cap=10.0, warmup=20, every=4, freeze_after=None,
+                 layer='last', rule='log'):
         super().__init__()
         _check('alpha', alpha, 'a number, 0 or more', _is(alpha, _NUMBER) and 0 <= alpha < math.inf)
         _check('lr', lr, 'a number above 0, at most 1', _is(lr, _NUMBER) and 0 < lr <= 1)
         _check('floor', floor, 'a number above 0, at most 1', _is(floor, _NUMBER) and 0 < floor <= 1)
         _check('cap', cap, 'a number, 1 or more', _is(cap, _NUMBER) and 1 <= cap < math.inf)
         _check('warmup', warmup, 'a whole number, 1 or more', _is(warmup, int) and warmup >= 1)
+        _check('every', every, 'a whole number, 1 or more', _is(every, int) and every >= 1)
         _check('freeze_after', freeze_after, f'empty or a whole number above warmup ({warmup})',
                freeze_after is None or (_is(freeze_after, int) and freeze_after > warmup))
         _check('layer', layer, "'last', 'output' or the name of a layer", isinstance(layer, str) and layer != '')
         _check('rule', rule, ' or '.join(RULES), rule in RULES)
         self.alpha, self.lr, self.floor, self.cap = alpha, lr, floor, cap
-        self.warmup, self.freeze_after, self.layer, self.rule = warmup, freeze_after, layer, rule
+        self.warmup, self.every, self.freeze_after = warmup, every, freeze_after
+        self.layer, self.rule = layer, rule
         self._steps, self._first_values = 0, {}
         self.discard()
 
@@ -80,7 +87,7 @@ class GradNormBalancer(Balancer):
                              f"{', '.join(gradients.names)}; the losses cannot change during a training.")
         weights = [self.weights[name] for name in gradients.names]
         self.weights = dict(zip(gradients.names, weights))  # in the order of the rows from now on
-        if self._moving:
+        if self.measures:
             values = torch.stack([torch.as_tensor(deficits[name]).to(gradients.matrix) for name in gradients.names])
             self._values = _added(self._values, values.double() * gradients.scale)
             if gradients.at_layer is None:
@@ -91,8 +98,9 @@ class GradNormBalancer(Balancer):
         return gradients.combined(weights)
 
     @property
-    def _moving(self):
-        return self.freeze_after is None or self._steps < self.freeze_after
+    def measures(self):
+        return self._steps % self.every == 0 and (
+            self.freeze_after is None or self._steps < self.freeze_after * self.every)
 
     def discard(self):
         self._values = self._squares = self._at_layer = None
@@ -100,7 +108,7 @@ class GradNormBalancer(Balancer):
     @torch.no_grad()
     def step(self):
         """Update the weights. On many ranks, all must call: norms and values are those of the whole batch."""
-        if self._moving:
+        if self.measures:
             self._update(*self._measured())
         self._steps += 1
         self.discard()
@@ -124,12 +132,21 @@ class GradNormBalancer(Balancer):
             for name, value, use in zip(self.weights, values.tolist(), usable):
                 if use and len(self._first_values[name]) < self.warmup:
                     self._first_values[name].append(value)
+            self._complain()
         elif ready:
             start = np.array([statistics.median(self._first_values[name]) for name in self.weights])
             weights = np.array(list(self.weights.values()))
             move = self._published if self.rule == 'published' else self._logarithmic
             moved = self._rescale(move(weights, norms, np.log(values) - np.log(start)))
             self.weights = dict(zip(self.weights, moved.tolist()))
+
+    def _complain(self):
+        """Say it once if there is no start because a loss is hardly ever above its best value."""
+        if self._steps == 10 * self.warmup * self.every:
+            late = [name for name, first in self._first_values.items() if len(first) < self.warmup]
+            get_root_logger().warning(
+                f"gradnorm: the weights are still 1 after {self._steps} iterations: {', '.join(late)} had no positive, "
+                'finite distance from its best value to start from. Leave it out, or use another balancer.')
 
     def _logarithmic(self, weights, norms, log_ratios):
         step = _log_shares(self.alpha * log_ratios) - _log_shares(np.log(weights) + np.log(norms))

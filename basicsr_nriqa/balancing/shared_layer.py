@@ -51,9 +51,10 @@ def last_convolution(network, output):
         weight = getattr(node, 'variable', None)  # of the nodes that add to a parameter's gradient
         if weight in convolutions:
             return convolutions[weight], weight
-        following = {before for before, _ in node.next_functions if before is not None} - seen
-        seen |= following
-        nodes.extend(following)
+        for before, _ in node.next_functions:  # in their order: all ranks, and a resumed training, find the same one
+            if before is not None and before not in seen:
+                seen.add(before)
+                nodes.append(before)
     raise ValueError(f"layer: {type(network).__name__} has no convolution that is trained; name a layer, or say "
                      "'output'.")
 
@@ -74,9 +75,9 @@ def gradients_at(weight, output, gradients):
     Raises:
         RuntimeError: the output does not depend on the weights.
     """
-    # each to a largest element of 1: those of quality metrics would vanish in half precision
-    peaks = gradients.abs().amax(1, keepdim=True)
-    peaks = torch.where(peaks > 0, peaks, torch.ones_like(peaks))
-    scaled = (gradients / peaks).to(output.dtype).view(-1, *output.shape)
+    # each to a length of 1: those of quality metrics would vanish in half precision, and larger ones add up to infinity
+    lengths = torch.linalg.vector_norm(gradients, dim=1, keepdim=True)
+    lengths = torch.where(lengths > 0, lengths, torch.ones_like(lengths))
+    scaled = (gradients / lengths).to(output.dtype).view(-1, *output.shape)
     at_weight, = torch.autograd.grad(output, weight, scaled, retain_graph=True, is_grads_batched=True)
-    return at_weight.flatten(1).to(peaks) * peaks
+    return at_weight.flatten(1).to(lengths) * lengths

@@ -45,7 +45,10 @@ class GuardedStep:
                 torch._foreach_mul_(gradients, min(1.0, self.clip / (value + 1e-6)))
             self.scaler.step(self.optimizer)
         if self.scaler.is_enabled():
+            scale = self.scaler.get_scale()
             self.scaler.update()
+            if not math.isfinite(value) and self.scaler.get_scale() >= scale:
+                self.scaler.update(scale * self.scaler.get_backoff_factor())  # the norm alone had overflowed
         return value
 
     def state_dict(self):

@@ -1,6 +1,7 @@
 """Training of a video network against a discriminator, as iSeeBetter's (Chadha et al., "iSeeBetter: Spatio-temporal
 video super-resolution using recurrent generative back-projection networks", 2020)."""
 import contextlib
+import math
 from copy import deepcopy
 
 import torch
@@ -13,6 +14,7 @@ from basicsr_nriqa.balancing.gradients import rank_count, summed_over_ranks
 from basicsr_nriqa.distributed import Replica
 from basicsr_nriqa.models.guarded_step import GuardedStep
 from basicsr_nriqa.models.video_iqa_model import VideoIQAModel
+from basicsr_nriqa.training.stop import stop
 
 GAN = 'gan'
 
@@ -110,7 +112,7 @@ class ISeeBetterModel(VideoIQAModel):
         self.net_d.train()
         super().init_training_settings()
         self.step_d = GuardedStep(self.optimizer_d, self.device, self.opt['train'].get('precision'))
-        self._discriminator_means = None
+        self._discriminator_means, self._d_skipped = None, 0
 
     def _discriminator_to_device(self, net):
         net = net.to(self.device)
@@ -154,10 +156,14 @@ class ISeeBetterModel(VideoIQAModel):
                 self.step_d.scale(-mean if name == 'd_real' else mean).backward()
             means[name] += mean.detach()
         self._discriminator_means = torch.stack(list(means.values()))
-        norm = self.step_d()
-        if norm - norm != 0:
+        self._d_skipped = 0 if math.isfinite(self.step_d()) else self._d_skipped + 1
+        if self._d_skipped:
             get_root_logger().warning(f'Iteration {current_iter}: the gradient of the discriminator is not finite; its '
-                                      'step is skipped.')
+                                      f'step is skipped ({self._d_skipped} in a row).')
+        if self._d_skipped == self.skip_limit:
+            stop.fail(FloatingPointError(
+                f'Iteration {current_iter}: {self.skip_limit} steps of the discriminator in a row had to be skipped '
+                '(train:skip_limit). Lower its learning rate.'))
 
     def get_current_log(self):
         """As :class:`VideoIQAModel`, with ``l_d``, ``d_real`` and ``d_fake`` where the discriminator was trained."""
@@ -169,11 +175,12 @@ class ISeeBetterModel(VideoIQAModel):
 
     def own_state(self):
         """As :class:`VideoIQAModel`, and the scale of the discriminator's gradients."""
-        return {**super().own_state(), 'step_d': self.step_d.state_dict()}
+        return {**super().own_state(), 'step_d': self.step_d.state_dict(), 'd_skipped': self._d_skipped}
 
     def resume_training(self, resume_state):
         super().resume_training(resume_state)
         self.step_d.load_state_dict(resume_state.get('step_d'))
+        self._d_skipped = resume_state.get('d_skipped', 0)
 
     def save(self, epoch, current_iter):
         """Networks, then the training state."""

@@ -143,13 +143,15 @@ class VideoIQAModel(ClipValidation, SRModel):
 
     def setup_optimizers(self):
         optim_opt = deepcopy(self.opt['train']['optim_g'])
-        flow_factor = self.opt['train'].get('flow_lr_mul', 1)
+        flow_factor = self.opt['train'].get('flow_lr_mul')
         flow, others = [], []
         for name, parameter in self.get_bare_model(self.net_g).named_parameters():
             (flow if 'spynet' in name else others).append(parameter)
         groups = [{'params': others}]
         if flow:
-            groups.append({'params': flow, 'lr': optim_opt['lr'] * flow_factor})
+            groups.append({'params': flow, 'lr': optim_opt['lr'] * (1 if flow_factor is None else flow_factor)})
+        elif self.fix_flow_iter:
+            get_root_logger().warning('train:fix_flow does nothing: the network has no parameters named spynet.')
         self.optimizer_g = self.get_optimizer(optim_opt.pop('type'), groups, **optim_opt)
         self.optimizers.append(self.optimizer_g)
 
@@ -159,7 +161,9 @@ class VideoIQAModel(ClipValidation, SRModel):
     def optimize_parameters(self, current_iter):
         self._fix_flow(current_iter < self.fix_flow_iter)
         self.optimizer_g.zero_grad()
+        self.statistics, self._log = None, {}
         statistics, outputs = LossStatistics(self.losses), []
+        balancer_before = deepcopy(self.balancer.state_dict())
         batches, references = self.lq.chunk(self.parts), self.gt.chunk(self.parts)
         for number, (lq, gt) in enumerate(zip(batches, references), 1):
             # only the last part's backward pass exchanges gradients with the other ranks
@@ -169,20 +173,21 @@ class VideoIQAModel(ClipValidation, SRModel):
                     output = self.net_g(lq)
                 if not self._finite_on_all_ranks(output):
                     # nor would its gradient be, which crashes the samplers of warped frames
-                    self._skip(current_iter, "the network's output is not finite")
+                    self._skip(current_iter, "the network's output is not finite", balancer_before)
                     return
                 combined = self._gradient_at_output(output, gt, len(lq) / len(self.lq), statistics)
                 output.backward(self.step_g.scale(combined).to(output.dtype))
-            outputs.append(output.detach())
+            # a compiled network may write its next output to the same memory
+            outputs.append(output.detach() if len(batches) == 1 else output.detach().clone())
         self.output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
         self.statistics = statistics
-        self._step(current_iter)
+        self._step(current_iter, balancer_before)
 
-    def _step(self, current_iter):
+    def _step(self, current_iter, balancer_before):
         norm = self.step_g()
         self._log = {**{f'w_{name}': weight for name, weight in self.balancer.weights.items()}, 'grad_norm': norm}
         if not math.isfinite(norm):
-            self._skip(current_iter, self._what_is_not_finite())
+            self._skip(current_iter, self._what_is_not_finite(), balancer_before)
             return
         self._skipped_in_a_row = 0
         self.balancer.step()
@@ -201,23 +206,28 @@ class VideoIQAModel(ClipValidation, SRModel):
         gradients, values, deficits = Gradients(self.losses, output, share), {}, {}
         for name, loss in self.losses.items():
             value = loss(leaf, gt)
+            if not isinstance(value, torch.Tensor) or value.ndim:
+                raise OptionsError(f'train: the loss {name} ({type(loss).__name__}) does not return one number; only '
+                                   'losses of (output, gt) can be used here.')
             gradients.put(name, torch.autograd.grad(value, leaf)[0])
             values[name] = value.detach()
             deficits[name] = loss.deficit(values[name]) if hasattr(loss, 'deficit') else values[name]
         statistics.add(values, gradients)
-        if self.balancer.layer != 'output':
-            if self.shared_weight is None:
-                self.shared_weight = self._last_weight(output)
-            gradients.at_layer = gradients_at(self.shared_weight, output, gradients.matrix)
+        if self.balancer.layer != 'output' and self.balancer.measures:
+            gradients.at_layer = self._gradients_at_layer(output, gradients.matrix)
         return self.balancer(gradients, deficits)
 
-    def _last_weight(self, output):
+    def _gradients_at_layer(self, output, gradients):
+        layer = self.balancer.layer
         try:
-            name, weight = last_convolution(self.get_bare_model(self.net_g), output)
+            if self.shared_weight is None:
+                layer, self.shared_weight = last_convolution(self.get_bare_model(self.net_g), output)
+                get_root_logger().info(f'The losses are balanced at the weights of {layer}.')
+            if not self.shared_weight.requires_grad:
+                raise ValueError(f"layer: '{layer}' is not trained (train:fix_flow?), so it has no gradient.")
+            return gradients_at(self.shared_weight, output, gradients)
         except ValueError as error:
             raise OptionsError(f'train:balance_opt: {error}') from None
-        get_root_logger().info(f'The losses are balanced at the weights of {name}.')
-        return weight
 
     def _what_is_not_finite(self):
         losses = self.statistics.not_finite()
@@ -228,9 +238,10 @@ class VideoIQAModel(ClipValidation, SRModel):
                     ' from now on')
         return "the gradient of the network's weights is not finite, though those of the losses are"
 
-    def _skip(self, current_iter, reason):
+    def _skip(self, current_iter, reason, balancer_before):
         """Report an iteration that changes nothing; after too many in a row end the training."""
         self.balancer.discard()
+        self.balancer.load_state_dict(balancer_before)
         self.skipped += 1
         self._skipped_in_a_row += 1
         get_root_logger().warning(f'Iteration {current_iter} is skipped: {reason} '
@@ -309,14 +320,18 @@ class VideoIQAModel(ClipValidation, SRModel):
 
     def own_state(self):
         """What resuming needs besides networks, optimisers and schedulers; by name."""
-        return {'balancer': self.balancer.state_dict(), 'step_g': self.step_g.state_dict(), 'skipped': self.skipped}
+        return {'balancer': self.balancer.state_dict(), 'balancer_class': type(self.balancer).__name__,
+                'step_g': self.step_g.state_dict(), 'skipped': [self.skipped, self._skipped_in_a_row]}
 
     def resume_training(self, resume_state):
         super().resume_training(resume_state)
-        if resume_state.get('balancer'):
+        saved, own = resume_state.get('balancer_class'), type(self.balancer).__name__
+        if saved == own:
             self.balancer.load_state_dict(resume_state['balancer'])
+        elif saved:
+            get_root_logger().warning(f'train:balance_opt was {saved} and is {own} now, which starts afresh.')
         self.step_g.load_state_dict(resume_state.get('step_g'))
-        self.skipped = resume_state.get('skipped', 0)
+        self.skipped, self._skipped_in_a_row = resume_state.get('skipped', (0, 0))
 
     @master_only
     def save_network(self, net, net_label, current_iter, param_key='params'):

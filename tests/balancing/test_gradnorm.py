@@ -1,14 +1,17 @@
 import io
 import math
+from functools import partial
 
 import pytest
 import torch
+from basicsr.utils import get_root_logger
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import distributed, multiprocessing
 
-from basicsr_nriqa.balancing import FixedBalancer, Gradients
-from basicsr_nriqa.balancing.gradnorm import GradNormBalancer
+from basicsr_nriqa.balancing import FixedBalancer, Gradients, gradnorm
+
+GradNormBalancer = partial(gradnorm.GradNormBalancer, every=1)
 
 
 def _of(tensors, scale=1.0):
@@ -189,10 +192,11 @@ def test_freezes():
     ('alpha', -1, '0 or more'), ('alpha', float('nan'), '0 or more'), ('lr', 0, 'above 0, at most 1'),
     ('lr', '1e-3', 'a number'), ('floor', 0, 'above 0'), ('floor', 1.5, 'at most 1'), ('cap', 0.5, '1 or more'),
     ('cap', float('inf'), '1 or more'), ('warmup', 0, '1 or more'), ('warmup', 2.5, 'whole number'),
+    ('every', 0, '1 or more'),
     ('freeze_after', 20, r'above warmup \(20\)'), ('freeze_after', 99.5, 'whole number')])
 def test_bad_options_are_named(option, value, expected):
     with pytest.raises(ValueError, match=f'gradnorm: {option} must be .*{expected}.*, got {value!r}'):
-        GradNormBalancer(**{option: value})
+        gradnorm.GradNormBalancer(**{option: value})
 
 
 def test_losses_cannot_change():
@@ -252,6 +256,24 @@ def test_parts_of_a_batch_are_the_batch(at_layer):
             parts(gradients, dict(zip('abc', half_values)))
         parts.step()
     assert parts.weights == pytest.approx(whole.weights, rel=1e-5) and min(whole.weights.values()) < 0.97
+
+
+def test_measures_every_so_many_iterations():
+    balancer, norms, values = gradnorm.GradNormBalancer(warmup=1, every=3), {'a': 1.0, 'b': 5.0}, {'a': 1.0, 'b': 1.0}
+    seen, measuring = [], []
+    for _ in range(10):
+        measuring.append(balancer.measures)
+        seen.append(dict(_run(balancer, norms, values, 1))['b'])
+    assert measuring == [True, False, False] * 3 + [True]
+    assert seen[:3] == [1.0] * 3 and seen[3] == seen[4] == seen[5] > seen[6] == seen[8] > seen[9]
+
+
+def test_a_loss_that_gives_no_start_is_named(caplog, monkeypatch):
+    monkeypatch.setattr(get_root_logger(), 'propagate', True)
+    balancer = GradNormBalancer(warmup=2)
+    _run(balancer, {'a': 1.0, 'b': 5.0}, {'a': 1.0, 'b': -0.5}, 50)
+    assert 'the weights are still 1 after 20 iterations: b had no positive' in caplog.text
+    assert balancer.weights == {'a': 1.0, 'b': 1.0}
 
 
 def test_a_discarded_step_leaves_no_trace():

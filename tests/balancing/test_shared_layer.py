@@ -48,6 +48,25 @@ def test_small_gradients_do_not_vanish_in_half_precision():
         assert (row - expected.flatten()).norm() < 0.01 * expected.norm()
 
 
+def test_large_images_do_not_overflow_in_half_precision():
+    layer = nn.Conv2d(4, 3, 3, padding=1)
+    images = torch.rand(2, 4, 256, 256)
+    with torch.autocast('cpu', torch.float16):
+        output = layer(images)
+    gradients = torch.full((1, output.numel()), 1e-6)  # as of a mean absolute error, all of one sign
+    got = gradients_at(layer.weight, output, gradients)
+    expected, = torch.autograd.grad(layer(images), layer.weight, gradients.view_as(output))
+    assert (got[0] - expected.flatten()).norm() < 0.01 * expected.norm()
+
+
+def test_the_last_of_equally_near_convolutions_is_always_the_same():
+    def found():
+        net = nn.ModuleDict({name: nn.Conv2d(3, 3, 1) for name in 'abc'})
+        image = torch.rand(1, 3, 4, 4)
+        return last_convolution(net, net['b'](image) + net['a'](image) + net['c'](image))[0]
+    assert len({found() for _ in range(20)}) == 1
+
+
 def test_a_layer_by_name_and_what_is_none():
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Linear(4, 2))
     assert weight_of(net, '0') is net[0].weight and weight_of(net, '2') is net[2].weight

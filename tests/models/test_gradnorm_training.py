@@ -6,7 +6,7 @@ from test_video_iqa_model import _batch, prepared  # noqa: F401
 
 def test_weights_move_are_logged_and_survive_a_resume(prepared):  # noqa: F811
     def options():
-        return prepared(train__balance_opt={'type': 'gradnorm', 'warmup': 2, 'lr': 0.5},
+        return prepared(train__balance_opt={'type': 'gradnorm', 'warmup': 2, 'lr': 0.5, 'every': 1},
                         train__iqa_opt={'tinyiqa': {'type': 'IQALoss', 'metric': 'tinyiqa', 'loss_weight': -0.5},
                                         'gmsd': {'type': 'IQALoss', 'metric': 'gmsd', 'loss_weight': 0.7}})
     opt = options()

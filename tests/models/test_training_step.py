@@ -80,8 +80,8 @@ def test_log_has_values_norms_and_cosines_at_the_output(prepared):  # noqa: F811
     assert log['cos_min'] == min(value for key, value in log.items() if key.startswith('cosines/'))
 
 
-@pytest.mark.parametrize('balance', [{'type': 'fixed'}, {'type': 'gradnorm', 'warmup': 1},
-                                     {'type': 'gradnorm', 'warmup': 1, 'layer': 'output'}])
+@pytest.mark.parametrize('balance', [{'type': 'fixed'}, {'type': 'gradnorm', 'every': 1, 'warmup': 1},
+                                     {'type': 'gradnorm', 'every': 1, 'warmup': 1, 'layer': 'output'}])
 def test_accumulating_two_halves_is_one_batch(prepared, balance):  # noqa: F811
     options = {'train__iqa_opt': LOSSES, 'train__optim_g': {'type': 'SGD', 'lr': 0.1}, 'train__balance_opt': balance,
                'datasets__train__batch_size_per_gpu': 2}
@@ -187,7 +187,8 @@ class _Broken(torch.nn.Module):
 
 
 def test_what_is_not_finite_is_named_and_changes_nothing(prepared, warnings_of_basicsr):  # noqa: F811
-    model = build_model(prepared(train__balance_opt={'type': 'gradnorm', 'warmup': 1}, train__ema_decay=0.9))
+    model = build_model(prepared(train__balance_opt={'type': 'gradnorm', 'every': 1, 'warmup': 1},
+                                 train__ema_decay=0.9))
     step(model, batch(), 1)
     before = copy.deepcopy((model.net_g.state_dict(), model.net_g_ema.state_dict(), model.balancer.state_dict(),
                             model.optimizer_g.state_dict()))
@@ -197,7 +198,7 @@ def test_what_is_not_finite_is_named_and_changes_nothing(prepared, warnings_of_b
     assert 'Iteration 2 is skipped: not finite: value or gradient of pix' in warnings_of_basicsr.text
     assert 'tinyiqa' not in warnings_of_basicsr.text  # the metric without a reference is innocent
     model.losses['broken'] = _Broken()
-    model.balancer = type(model.balancer)(warmup=1)
+    model.balancer = type(model.balancer)(warmup=1, every=1)
     step(model, batch(), 3)
     assert 'Iteration 3 is skipped: not finite: value or gradient of broken (2 in a row' in warnings_of_basicsr.text
     infinite = batch()
@@ -229,6 +230,46 @@ def test_training_ends_after_too_many_skips_in_a_row(prepared, monkeypatch):  # 
     assert 'gradient of pix' in str(failures[0]) and isinstance(failures[0], FloatingPointError)
 
 
+def test_a_skipped_iteration_is_forgotten_by_balancers_that_remember(prepared):  # noqa: F811
+    pytest.importorskip('torchjd')
+    model = build_model(prepared(train__balance_opt={'type': 'gradvac'}, train__iqa_opt=LOSSES))
+    for iteration in (1, 2):
+        step(model, batch(iteration), iteration)
+    before = copy.deepcopy(model.balancer.state_dict())
+    handle = model.net_g.conv_last.weight.register_hook(lambda gradient: gradient * float('nan'))
+    step(model, batch(3), 3)
+    handle.remove()
+    assert model.skipped == 1
+    torch.testing.assert_close(model.balancer.state_dict(), before, rtol=0, atol=0)
+    step(model, batch(4), 4)
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(model.balancer.state_dict(), before, rtol=0, atol=0)
+
+
+def test_another_balancer_than_that_of_the_state_starts_afresh(prepared, warnings_of_basicsr):  # noqa: F811
+    model = build_model(prepared())
+    step(model, batch())
+    model.save(0, 1)
+    fresh = build_model(prepared(train__balance_opt={'type': 'gradnorm'}))
+    fresh.resume_training(torch.load(f"{model.opt['path']['training_states']}/1.state", weights_only=True))
+    assert 'balance_opt was FixedBalancer and is GradNormBalancer now' in warnings_of_basicsr.text
+    step(fresh, batch(), 2)
+
+
+def test_a_loss_that_is_not_one_number_is_refused(prepared):  # noqa: F811
+    model = build_model(prepared(train__iqa_opt={'stock': {'type': 'IQALoss', 'metric': 'ssim', 'loss_weight': -1}}))
+    model.losses['stock'] = lambda output, gt: (output.mean(), None)
+    with pytest.raises(OptionsError, match=r'train: the loss stock .* does not return one number'):
+        step(model, batch())
+
+
+def test_a_frozen_layer_is_refused(prepared):  # noqa: F811
+    layer = 'spynet.basic_module.5.basic_module.8'
+    model = build_model(prepared(train__balance_opt={'type': 'gradnorm', 'layer': layer}, train__fix_flow=5))
+    with pytest.raises(OptionsError, match=f"'{layer}' is not trained"):
+        step(model, batch())
+
+
 def test_an_unknown_layer_is_refused(prepared):  # noqa: F811
     opt = prepared(train__balance_opt={'type': 'gradnorm', 'layer': 'conv_lst'})
     with pytest.raises(OptionsError, match=r"no layer with weights called 'conv_lst' \(did you mean 'conv_last'\?\)"):
@@ -250,10 +291,10 @@ class OneConvolution(torch.nn.Module):
 def test_five_hundred_iterations_with_nine_losses_of_any_scale(prepared):  # noqa: F811
     """Two full-reference and seven no-reference losses, random networks whose scales differ by ten orders."""
     names = [f'loss{index}' for index in range(9)]
-    model = build_model(prepared(train__balance_opt={'type': 'gradnorm', 'lr': 0.1},
+    model = build_model(prepared(train__balance_opt={'type': 'gradnorm', 'lr': 0.1, 'every': 1},
                                  train__optim_g={'type': 'Adam', 'lr': 1e-3}, network_g={'type': 'OneConvolution'}))
     model.losses = {name: _RandomMetric(index) for index, name in enumerate(names)}
-    model.balancer = type(model.balancer)(lr=0.1)
+    model.balancer = type(model.balancer)(lr=0.1, every=1)
     data = batch(count=1)
     for iteration in range(1, 501):
         step(model, data, iteration)
