@@ -13,6 +13,7 @@ from tqdm import tqdm
 from basicsr_nriqa.iqa import metric_info
 from basicsr_nriqa.metrics.iqa_metric import score_frames
 from basicsr_nriqa.study.scores import write_scores
+from basicsr_nriqa.training.stop import stop
 
 _PACKAGES = ('basicsr-nriqa', 'basicsr', 'torch', 'torchvision', 'pyiqa', 'numpy', 'opencv-python')
 
@@ -47,8 +48,12 @@ class ClipValidation:
         rank, world_size = get_dist_info()
         scores = {}
         show = rank == 0 and self.opt['val'].get('pbar', True)
-        for index in tqdm(range(rank, len(dataset), world_size), desc=f'{name}', unit='clip', disable=not show):
-            item = dataset[index]
+        # all ranks go round equally often, and the last time some have no clip
+        for start in tqdm(range(0, len(dataset), world_size), desc=f'{name}', unit='clip', disable=not show):
+            stop.leave_validation(get_root_logger(), current_iter)
+            if start + rank >= len(dataset):
+                break
+            item = dataset[start + rank]
             result, gt = self._restore(item)
             scores[item['folder']] = {
                 metric: self._score(metric_opt, result, gt) for metric, metric_opt in metrics.items()}

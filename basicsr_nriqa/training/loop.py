@@ -102,9 +102,11 @@ class TrainingLoop:
 
     def validate(self, iteration):
         """Validate on all sets; the training draws the same random numbers as if it had not happened."""
+        stop.in_validation = iteration == self.saved
         with undisturbed():
             for loader in self.val_loaders:
                 self.model.validation(loader, iteration, self.tb_logger, self.opt['val']['save_img'])
+        stop.in_validation = False
         if self.rank == 0 and iteration == self.saved:
             self.checkpoints.set_validated(iteration, getattr(self.model, 'best_metric_results', {}))
 

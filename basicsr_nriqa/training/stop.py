@@ -16,10 +16,11 @@ class Stop:
 
     Attributes:
         agreed (int): What all ranks know about: the number of a signal, 1000 for an error, 0 to go on.
+        in_validation (bool): A validation may be left before its end, since resuming would do it again.
     """
 
     def __init__(self):
-        self.agreed = 0
+        self.agreed, self.in_validation = 0, False
         self._requested, self._since, self._error = 0, 0.0, None
 
     def install(self):
@@ -57,6 +58,12 @@ class Stop:
                 errors = [None] * distributed.get_world_size()
                 distributed.all_gather_object(errors, self._error)
                 self._error = self._error or next(error for error in errors if error)
+
+    def leave_validation(self, logger, iteration):
+        """End the process between two clips if that was asked for and may be; all ranks call it equally often."""
+        if self.in_validation:
+            self.agree()
+            self.leave(logger, iteration)
 
     def leave(self, logger, iteration):
         """End the process if that was agreed on; the state has been saved.

@@ -1,6 +1,7 @@
 import copy
 import json
 import logging
+import signal
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from basicsr.models import build_model
 from basicsr.utils.options import parse_options
 
 from basicsr_nriqa.options import OptionsError
+from basicsr_nriqa.training.stop import Stop
 
 
 @pytest.fixture
@@ -151,3 +153,25 @@ def test_a_foreign_checkpoint_is_refused(prepared, tmp_path):
     opt = prepared(path__pretrain_network_g=str(tmp_path / 'other.pth'))
     with pytest.raises(OptionsError, match=r'other\.pth does not fit network_g'):
         build_model(opt)
+
+
+def test_a_validation_is_left_between_clips_only_where_resuming_does_it_again(prepared, monkeypatch):
+    stop = Stop()
+    monkeypatch.setattr('basicsr_nriqa.models.clip_validation.stop', stop)
+    opt = prepared()
+    model = build_model(opt)
+    restored, restore = [], model._restore
+
+    def restore_and_be_asked_to_stop(item):
+        restored.append(item['folder'])
+        stop._request(signal.SIGTERM, None)
+        return restore(item)
+    monkeypatch.setattr(model, '_restore', restore_and_be_asked_to_stop)
+    scores = Path(opt['path']['experiments_root'], 'scores/held_out_4.json')
+    stop.in_validation = True
+    with pytest.raises(SystemExit) as left:
+        _validate(model, opt)
+    assert left.value.code == 128 + signal.SIGTERM and len(restored) == 1 and not scores.exists()
+    stop.in_validation = False
+    _validate(model, opt)
+    assert len(restored) == 3 and scores.exists()
