@@ -184,8 +184,9 @@ def test_two_processes_train_and_validate_as_one(train, alone, options, start, p
 
 
 def test_two_processes_follow_gradnorm_as_one(train, alone, options, start, project):
-    options['train'] |= {'balance_opt': {'type': 'gradnorm', 'warmup': 1, 'every': 1}, 'total_iter': 3,
-                         'optim_g': {'type': 'SGD', 'lr': 0.01}}
+    """With an optical flow that is fixed at first, which DistributedDataParallel must not wait for."""
+    options['train'] |= {'balance_opt': {'type': 'gradnorm', 'warmup': 1, 'every': 1}, 'total_iter': 3, 'fix_flow': 3,
+                         'flow_lr_mul': 1e4, 'optim_g': {'type': 'SGD', 'lr': 0.01}}
     for name in ('val', 'val_2'):
         del options['datasets'][name]
     codes, outputs = train(options)
@@ -194,7 +195,14 @@ def test_two_processes_follow_gradnorm_as_one(train, alone, options, start, proj
     model = alone(options, 3)
     assert max(abs(weight - 1) for weight in model.balancer.weights.values()) > 0.01  # else this is the fixed sum
     expected = _change(model.net_g.state_dict(), start)
-    assert (_change(_trained(project), start) - expected).norm() < 1e-5 * expected.norm()
+    trained, flow = _trained(project), 'spynet.basic_module.5.basic_module.8.weight'
+    assert (_change(trained, start) - expected).norm() < 1e-5 * expected.norm()
+    moved = trained[flow] - start[flow]
+    assert moved.any() and (moved - (model.net_g.state_dict()[flow] - start[flow])).norm() < 1e-4 * moved.norm()
+    # iterations 1 and 2 left it alone: it has moved by the last gradient only
+    last = dict(model.net_g.named_parameters())[flow].grad
+    rate = model.optimizer_g.param_groups[1]['lr']
+    assert (moved + rate * last).norm() < 1e-3 * moved.norm()
 
 
 @pytest.fixture
