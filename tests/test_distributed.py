@@ -24,6 +24,7 @@ from conftest import run_python
 from basicsr.train import create_train_val_dataloader
 from basicsr_nriqa import distributed, launch, rank_failure
 from basicsr_nriqa.data.lmdb_store import LmdbReader, LmdbWriter
+from basicsr_nriqa.models import VideoIQAModel
 from basicsr_nriqa.options import OptionsError
 
 _LAUNCHERS_OWN = ('TORCHELASTIC_', 'SLURM_', 'MASTER_', 'RANK', 'LOCAL_', 'WORLD_SIZE')
@@ -87,11 +88,11 @@ def _fork(work, rank, log, environment):
 @pytest.fixture
 def train(ranks, project, write_options):
     """The training that options describe, by :func:`ranks`."""
-    def run(options, **more):
+    def run(options, *arguments, **more):
         path = write_options(options)
 
         def work(rank):
-            sys.argv = ['train.py', '-opt', str(path), '--launcher', 'pytorch']
+            sys.argv = ['train.py', '-opt', str(path), '--launcher', 'pytorch', *arguments]
             launch.train(project)
         return ranks(work, **more)
     return run
@@ -203,6 +204,48 @@ def test_two_processes_follow_gradnorm_as_one(train, alone, options, start, proj
     last = dict(model.net_g.named_parameters())[flow].grad
     rate = model.optimizer_g.param_groups[1]['lr']
     assert (moved + rate * last).norm() < 1e-3 * moved.norm()
+
+
+def _everything(experiment):
+    """Networks, their average and the state at the end, as far as they are tensors and numbers of a training."""
+    state = torch.load(experiment / 'training_states/6.state', weights_only=True)
+    network = torch.load(experiment / 'models/net_g_latest.pth', weights_only=True)
+    return [network['params'], network['params_ema'], *(state[key] for key in (
+        'optimizers', 'schedulers', 'balancer', 'rng', 'samples', 'epoch'))]
+
+
+def _as_plain(value):
+    """Tensors as bytes, so that nesting compares to the bit."""
+    if isinstance(value, dict):
+        return {key: _as_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_plain(item) for item in value]
+    return value.numpy().tobytes() if isinstance(value, torch.Tensor) else value
+
+
+@pytest.mark.slow
+def test_two_processes_of_which_one_is_killed_come_to_the_same_bits(train, options, project, start, monkeypatch):
+    options['train'] |= {'balance_opt': {'type': 'gradnorm', 'warmup': 1, 'every': 1}, 'total_iter': 6,
+                         'ema_decay': 0.9, 'optim_g': {'type': 'Adam', 'lr': 1e-3}}
+    options['train']['iqa_opt']['tinyiqa']['frames'] = 1  # draws one in each rank and iteration
+    options['logger'] |= {'save_checkpoint_freq': 2, 'use_tb_logger': False}
+    for name in ('val', 'val_2'):
+        del options['datasets'][name]
+    codes, outputs = train({**options, 'name': 'whole'})
+    assert codes == [0, 0], '\n'.join(outputs)
+
+    def dies(model, iteration, step=VideoIQAModel.optimize_parameters):
+        if iteration == 4 and os.environ['RANK'] == '1':
+            os.kill(os.getpid(), signal.SIGKILL)
+        step(model, iteration)
+    with monkeypatch.context() as patch:
+        patch.setattr(VideoIQAModel, 'optimize_parameters', dies)
+        codes, outputs = train({**options, 'name': 'cut'})
+    assert codes[1] == -signal.SIGKILL and codes[0] != 0
+    codes, outputs = train({**options, 'name': 'cut'}, '--auto_resume')
+    assert codes == [0, 0] and 'iter: 2.' in outputs[0], '\n'.join(outputs)
+    whole, cut = (_everything(project / 'experiments' / name) for name in ('whole', 'cut'))
+    assert _as_plain(cut) == _as_plain(whole)
 
 
 @pytest.fixture
