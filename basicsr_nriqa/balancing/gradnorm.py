@@ -1,15 +1,14 @@
 """Many losses to one gradient: weights that follow GradNorm, the algorithm tried in Sec. II.B of the paper."""
-import math
 import statistics
 
 import numpy as np
 import torch
 from basicsr.utils import get_root_logger
 
+from basicsr_nriqa.balancing.aggregator import check_argument, is_count, is_number
 from basicsr_nriqa.balancing.balancer import Balancer, register_balancer
 from basicsr_nriqa.balancing.gradients import rank_count, summed_over_ranks
 
-_NUMBER = (int, float)
 RULES = ('log', 'published')
 
 
@@ -57,14 +56,14 @@ class GradNormBalancer(Balancer):
     def __init__(self, alpha=1.5, lr=0.025, floor=0.01, cap=10.0, warmup=20, every=4, freeze_after=None,
                  layer='last', rule='log'):
         super().__init__()
-        _check('alpha', alpha, 'a number, 0 or more', _is(alpha, _NUMBER) and 0 <= alpha < math.inf)
-        _check('lr', lr, 'a number above 0, at most 1', _is(lr, _NUMBER) and 0 < lr <= 1)
-        _check('floor', floor, 'a number above 0, at most 1', _is(floor, _NUMBER) and 0 < floor <= 1)
-        _check('cap', cap, 'a number, 1 or more', _is(cap, _NUMBER) and 1 <= cap < math.inf)
-        _check('warmup', warmup, 'a whole number, 1 or more', _is(warmup, int) and warmup >= 1)
-        _check('every', every, 'a whole number, 1 or more', _is(every, int) and every >= 1)
+        _check('alpha', alpha, 'a number, 0 or more', is_number(alpha, 0))
+        _check('lr', lr, 'a number above 0, at most 1', is_number(lr, 0, 1) and lr > 0)
+        _check('floor', floor, 'a number above 0, at most 1', is_number(floor, 0, 1) and floor > 0)
+        _check('cap', cap, 'a number, 1 or more', is_number(cap, 1))
+        _check('warmup', warmup, 'a whole number, 1 or more', is_count(warmup, 1))
+        _check('every', every, 'a whole number, 1 or more', is_count(every, 1))
         _check('freeze_after', freeze_after, f'empty or a whole number above warmup ({warmup})',
-               freeze_after is None or (_is(freeze_after, int) and freeze_after > warmup))
+               freeze_after is None or is_count(freeze_after, warmup + 1))
         _check('layer', layer, "'last', 'output' or the name of a layer", isinstance(layer, str) and layer != '')
         _check('rule', rule, ' or '.join(RULES), rule in RULES)
         self.alpha, self.lr, self.floor, self.cap = alpha, lr, floor, cap
@@ -185,10 +184,5 @@ def _log_shares(logs):
     return logs - np.logaddexp.reduce(logs)
 
 
-def _is(value, kind):
-    return isinstance(value, kind) and not isinstance(value, bool)
-
-
 def _check(option, value, expected, valid):
-    if not valid:
-        raise ValueError(f'gradnorm: {option} must be {expected}, got {value!r}.')
+    check_argument(f'gradnorm: {option}', value, expected, valid)
