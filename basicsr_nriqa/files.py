@@ -29,15 +29,16 @@ def written_beside(path, durable=False):
     try:
         yield beside
         if durable:
-            _flush(beside)
+            flush(beside)
         beside.replace(path)
         if durable:
-            _flush(path.parent)  # the new name
+            flush(path.parent)  # the new name
     finally:
         beside.unlink(missing_ok=True)
 
 
-def _flush(path):
+def flush(path):
+    """Wait until a file's content, or a folder's names, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -54,6 +55,19 @@ def write_atomically(path, data):
     """
     with written_beside(path, durable=True) as beside:
         beside.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def free_space(path):
+    """Bytes that can still be written where a file or folder is, or is to be."""
+    path = Path(path).absolute()
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def gigabytes(count):
+    """A number of bytes for people."""
+    return f'{count / 1e9:.1f} GB' if count >= 1e9 else f'{count / 1e6:.1f} MB'
 
 
 def download_file(url, path, name):

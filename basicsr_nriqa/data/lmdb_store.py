@@ -1,48 +1,87 @@
-"""LMDB databases of images in BasicSR's format, written so that a partial one never looks whole.
+"""LMDB databases of images in BasicSR's format, with checksums, for reading.
 
 A database is a folder ``NAME.lmdb`` of ``data.mdb``, ``lock.mdb`` and ``meta_info.txt`` (a line an image:
-``KEY.png (h,w,c) compression``); the values are encoded images, the keys carry no extension.
+``KEY.png (h,w,c) compression``); the values are encoded images, the keys carry no extension. What
+:class:`~basicsr_nriqa.data.lmdb_writer.LmdbWriter` writes has besides, in an inner database that BasicSR does not see,
+a :class:`Record` of each image and a note about its making. Images may be raw (``KEY.raw (h,w,c) 0``).
 """
+import json
 import os
+import re
+import struct
 import threading
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
-import cv2
 import lmdb
-import numpy as np
 
 from basicsr_nriqa.data.errors import DataError
+from basicsr_nriqa.data.image_codec import decode_image, image_size, is_raw
 
-_INITIAL_MAP = 64 * 2**20
-_environments = {}  # real path -> environment: lmdb 3 refuses to open one path twice in a process
+RECORDS = b'basicsr_nriqa'  # name of the inner database
+ABOUT = b'\0about'  # no key of an image starts with a zero byte
+_META_LINE = re.compile(r'(?P<key>.+)\.\w+ \((?P<shape>\d+,\d+,\d+)\) (?P<level>\d+)$')
+_environments = {}  # real path -> environment and inner database: lmdb 3 refuses to open one path twice in a process
 _lock = threading.Lock()
+
+
+class Record(NamedTuple):
+    """What is known of a stored image.
+
+    Attributes:
+        crc32 (int): Checksum of the stored bytes.
+        shape (tuple): (h,w,c).
+        raw (bool): Pixels, not an encoded image.
+        compress_level (int): Of PNG.
+    """
+    crc32: int
+    shape: tuple
+    raw: bool
+    compress_level: int
+
+    def pack(self):
+        return _RECORD.pack(self.crc32, *self.shape, self.raw, self.compress_level)
+
+    @classmethod
+    def unpack(cls, data):
+        crc32, height, width, channels, raw, compress_level = _RECORD.unpack(data)
+        return cls(crc32, (height, width, channels), bool(raw), compress_level)
+
+    def meta_line(self, key):
+        """The line of meta_info.txt."""
+        height, width, channels = self.shape
+        return f'{key}.{"raw" if self.raw else "png"} ({height},{width},{channels}) {self.compress_level}\n'
+
+
+_RECORD = struct.Struct('<IIIBBB')
 
 
 def _before_fork():
     """An environment must not live on in a forked worker, which could neither use nor open it again."""
     _lock.acquire()
+    _close_all()
+
+
+def _close_all():
     while _environments:
-        _environments.popitem()[1].close()
+        _environments.popitem()[1][0].close()
+
+
+def close_databases():
+    """Close what the readers of this process hold open; they open it again when they need it.
+
+    To write, move or read with other code what was read here: LMDB opens a database once in a process.
+    """
+    with _lock:
+        _close_all()
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
-def decode_image(data, name):
-    """Decode an encoded image to (h,w,3) uint8 BGR.
-
-    Raises:
-        DataError: the bytes are no image; the message starts with ``name``.
-    """
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if len(data) else None
-    if image is None:
-        raise DataError(f'{name}: not a readable image ({len(data)} bytes). '
-                        'The file is damaged: make this dataset again, or restore the frame from its source.')
-    return image
-
-
 class LmdbReader:
-    """Reads one database; safe to pickle and to use in forked or spawned workers.
+    """Reads one database; safe to pickle, and to use in threads and in forked or spawned workers.
 
     Args:
         path (str | Path): A folder in BasicSR's LMDB format.
@@ -53,102 +92,130 @@ class LmdbReader:
 
     def __init__(self, path):
         self.path = Path(path)
+        self._place = os.path.realpath(path)
         if not (self.path / 'data.mdb').is_file():
-            raise DataError(f'{self.path}: no LMDB database is there (expected a folder with data.mdb).')
+            partial = self.path.with_name(self.path.name + '.partial')
+            raise DataError(f'{self.path}: no LMDB database is there (expected a folder with data.mdb).'
+                            + (f' {partial.name} is one that is not finished: run its script again.'
+                               if partial.exists() else ''))
 
     def get(self, key):
         """The bytes stored under ``key`` (str); DataError if there are none."""
-        place = os.path.realpath(self.path)
-        with _lock:
-            if place not in _environments:
-                _environments[place] = lmdb.open(place, readonly=True, lock=False, readahead=False, meminit=False)
-            with _environments[place].begin() as transaction:
-                value = transaction.get(key.encode())
-        if value is None:
-            raise DataError(f"{self.path}: the database has no key '{key}'. "
-                            'The meta_info file and the database do not belong together, or packing was incomplete.')
-        return value
+        with self._value(key) as data:
+            return bytes(data)
 
     def image(self, key):
         """The image under ``key``, (h,w,3) uint8 BGR; DataError if missing or damaged."""
-        return decode_image(self.get(key), f"{self.path}, key '{key}'")
+        return decode_image(self.get(key), self.name(key))
 
-    def listed_keys(self):
-        """All keys, from meta_info.txt, in its order."""
+    def size(self, key):
+        """Height and width of the image under ``key``; DataError if missing or damaged."""
+        with self._value(key) as data:
+            return image_size(data, self.name(key))
+
+    def crop(self, key, top, left, height, width):
+        """Part of the image under ``key``; of a raw one nothing else is read.
+
+        Args:
+            key (str): The image's.
+            top, left, height, width (int): In pixels, inside the image.
+
+        Returns:
+            ndarray: (height,width,3) uint8, BGR.
+
+        Raises:
+            DataError: the image is missing or damaged.
+        """
+        window = slice(top, top + height), slice(left, left + width)
+        with self._value(key) as data:
+            if is_raw(data):
+                return decode_image(data, self.name(key))[window].copy()
+            data = bytes(data)
+        return decode_image(data, self.name(key))[window]
+
+    def name(self, key):
+        """What messages call an image."""
+        return f"{self.path}, key '{key}'"
+
+    def record(self, key):
+        """The :class:`Record` of an image, or None where the database has none of it."""
+        data = self._inner(key.encode())
+        return data and Record.unpack(data)
+
+    def about(self):
+        """The note (dict) about the making of this database, or None where it has none."""
+        data = self._inner(ABOUT)
+        return data and json.loads(data)
+
+    def stored_keys(self):
+        """All keys of images that are stored, sorted, whatever meta_info.txt says."""
+        with self._transaction() as (transaction, _):
+            return [bytes(key).decode() for key in transaction.cursor().iternext(values=False) if key != RECORDS]
+
+    def listed(self):
+        """What meta_info.txt lists.
+
+        Returns:
+            dict: key: (h,w,c), in the order of the list.
+
+        Raises:
+            DataError: the list is missing, or a line is not as BasicSR writes it.
+        """
         meta = self.path / 'meta_info.txt'
         if not meta.is_file():
             raise DataError(f'{meta}: missing. A database in BasicSR\'s format has this list of its keys.')
-        return [line.split(' ')[0].rsplit('.', 1)[0] for line in meta.read_text().splitlines() if line.strip()]
+        listed = {}
+        with meta.open(encoding='utf-8') as lines:
+            for number, line in enumerate(lines, 1):
+                found = _META_LINE.match(line)
+                if found:
+                    listed[found['key']] = tuple(map(int, found['shape'].split(',')))
+                elif line.strip():
+                    raise DataError(f"{meta}, line {number}: expected 'KEY.png (h,w,c) LEVEL', found "
+                                    f'{line.rstrip()[:80]!r}.')
+        return listed
 
+    def listed_keys(self):
+        """The keys that meta_info.txt lists, in its order; DataError as :meth:`listed`."""
+        return list(self.listed())
 
-class LmdbWriter:
-    """Packs encoded images into ``path``; as a context manager.
+    @contextmanager
+    def _transaction(self):
+        """A transaction and the inner database (None without one); what it gives is valid inside the block only."""
+        with _lock:
+            if self._place not in _environments:
+                _environments[self._place] = _opened(self._place)
+            environment, inner = _environments[self._place]
+            with environment.begin(buffers=True) as transaction:
+                yield transaction, inner
 
-    Everything goes to ``path`` + ``.partial``, which is renamed when the block ends without an error. An interrupted
-    run leaves the partial folder; the next one continues in it (:meth:`__contains__` tells what is there already).
-    The map grows as needed.
-
-    Args:
-        path (str | Path): Ends in ``.lmdb``; must not exist yet.
-        commit_every (int): Images per transaction: what an interruption can lose.
-
-    Raises:
-        DataError: ``path`` exists already or does not end in ``.lmdb``.
-    """
-
-    def __init__(self, path, commit_every=512):
-        self.path = Path(path)
-        self.partial = self.path.with_name(self.path.name + '.partial')
-        self.commit_every = commit_every
-        if self.path.suffix != '.lmdb':
-            raise DataError(f'{self.path}: the name of a database must end in .lmdb (BasicSR checks it).')
-        if self.path.exists():
-            raise DataError(f'{self.path} exists already. Remove it to pack it again.')
-
-    def __enter__(self):
-        self.partial.mkdir(parents=True, exist_ok=True)
-        self.environment = lmdb.open(str(self.partial), map_size=_INITIAL_MAP)
-        self._pending, self._meta = {}, {}
-        return self
-
-    def __contains__(self, key):
-        if key in self._pending:
-            return True
-        with self.environment.begin() as transaction:
-            return transaction.get(key.encode()) is not None
-
-    def put(self, key, data, shape, compress_level=1):
-        """Store ``data`` (bytes of an encoded image of ``shape`` (h,w,c)) under ``key``."""
-        self._pending[key] = data
-        self._describe(key, shape, compress_level)
-        if len(self._pending) >= self.commit_every:
-            self._commit()
-
-    def adopt(self, key):
-        """Keep what an interrupted run has stored under ``key``; DataError if it is damaged."""
-        with self.environment.begin() as transaction:
+    @contextmanager
+    def _value(self, key):
+        with self._transaction() as (transaction, _):
             data = transaction.get(key.encode())
-        self._describe(key, decode_image(data, f"{self.partial}, key '{key}'").shape)
+            if data is None:
+                raise DataError(f"{self.path}: the database has no key '{key}'. The meta_info file and the database do "
+                                'not belong together, or packing was incomplete.')
+            yield data
 
-    def _describe(self, key, shape, compress_level=1):
-        self._meta[key] = f'{key}.png ({shape[0]},{shape[1]},{shape[2]}) {compress_level}\n'
+    def _inner(self, key):
+        with self._transaction() as (transaction, inner):
+            data = inner and transaction.get(key, db=inner)
+            return data and bytes(data)
 
-    def _commit(self):
-        while True:
-            try:
-                with self.environment.begin(write=True) as transaction:
-                    for key, data in self._pending.items():
-                        transaction.put(key.encode(), data)
-                break
-            except lmdb.MapFullError:  # the transaction is undone as a whole; write it again in a larger map
-                self.environment.set_mapsize(2 * self.environment.info()['map_size'])
-        self._pending = {}
 
-    def __exit__(self, exception_type, exception, traceback):
-        try:
-            self._commit()
-        finally:
-            self.environment.close()
-        if exception_type is None:
-            (self.partial / 'meta_info.txt').write_text(''.join(self._meta.values()))
-            self.partial.rename(self.path)
+def _opened(place):
+    try:
+        # the system's read-ahead, as an image is read as a whole or in long pieces
+        environment = lmdb.open(place, readonly=True, lock=False, max_dbs=1, meminit=False)
+    except lmdb.Error as error:
+        raise DataError(f'{place}: no readable LMDB database ({error}). Make it again.') from error
+    whole = (environment.info()['last_pgno'] + 1) * environment.stat()['psize']
+    size = os.path.getsize(os.path.join(place, 'data.mdb'))
+    if size < whole:  # what is behind the end of a mapped file kills the process that reads it
+        environment.close()
+        raise DataError(f'{place}: data.mdb is cut off ({size} of {whole} bytes). Copy or make it again.')
+    try:
+        return environment, environment.open_db(RECORDS, create=False)
+    except lmdb.NotFoundError:  # made by BasicSR
+        return environment, None
