@@ -1,7 +1,10 @@
-"""Types of command-line arguments that several scripts take."""
+"""Command-line arguments that several scripts take."""
 import argparse
 
 import torch
+
+from basicsr_nriqa.data.degradation import DEGRADATIONS
+from basicsr_nriqa.data.image_codec import CODECS
 
 
 def device(name):
@@ -14,3 +17,33 @@ def device(name):
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         raise argparse.ArgumentTypeError(str(error).splitlines()[0]) from None
+
+
+def number_or_all(text):
+    """A positive whole number, or None for ``all``.
+
+    Raises:
+        argparse.ArgumentTypeError: it is neither.
+    """
+    if text == 'all':
+        return None
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a positive whole number or 'all', got '{text}'")
+    return int(text)
+
+
+def add_packing_arguments(parser):
+    """The options of all scripts that pack GT and LR frames."""
+    parser.add_argument('--scale', type=int, default=4, help='LR is 1/SCALE of GT; default: %(default)s')
+    parser.add_argument('--degradation', choices=DEGRADATIONS, default='BI',
+                        help="how LR is made: MATLAB's bicubic, or Gaussian blur and downsampling (default: BI)")
+    parser.add_argument('--codec', choices=CODECS, default='png',
+                        help="png is BasicSR's format; raw pixels load many times faster and take more space")
+    parser.add_argument('--workers', type=int, help='threads; default: one a core')
+    parser.add_argument('--no-space-check', dest='check_space', action='store_false',
+                        help='start even if the disk seems too small, e.g. because it compresses')
+
+
+def packing_arguments(args):
+    """What :func:`add_packing_arguments` has read, as arguments of functions that pack."""
+    return {name: getattr(args, name) for name in ('scale', 'degradation', 'codec', 'workers', 'check_space')}

@@ -1,8 +1,9 @@
-"""Pack the Vimeo-90K septuplet set for training and testing: GT and bicubic LR as LMDB, and the clip lists."""
+"""Pack the Vimeo-90K septuplet set for training and testing: GT and LR frames as LMDB, and the clip lists."""
 import argparse
 import sys
 from pathlib import Path
 
+from basicsr_nriqa.command_line import add_packing_arguments, number_or_all, packing_arguments
 from basicsr_nriqa.data.errors import DataError
 from basicsr_nriqa.data.vimeo90k import prepare_vimeo90k
 
@@ -10,21 +11,25 @@ from basicsr_nriqa.data.vimeo90k import prepare_vimeo90k
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog='example:\n  python scripts/prepare_vimeo90k.py vimeo_septuplet -o datasets/vimeo90k '
-               '--test-clips 100 --workers 8\n\n'
-               'ROOT is the extracted archive (sequences/, sep_trainlist.txt, sep_testlist.txt). An interrupted run\n'
-               'goes on where it was when started again.')
-    parser.add_argument('root', type=Path, help='the extracted septuplet archive')
+        epilog='example:\n  python scripts/prepare_vimeo90k.py vimeo_septuplet.zip -o datasets/vimeo90k\n\n'
+               'ROOT is the septuplet archive, or the folder to which it was extracted, with sequences/,\n'
+               'sep_trainlist.txt and sep_testlist.txt. An interrupted run goes on where it was when started\n'
+               'again. About 90 GB are written, with --codec raw 170 GB. See docs/data.md.')
+    parser.add_argument('root', type=Path, help='the septuplet archive, or its folder')
     parser.add_argument('-o', '--out', type=Path, required=True, help='folder to write, e.g. datasets/vimeo90k')
-    parser.add_argument('--scale', type=int, default=4)
-    parser.add_argument('--test-clips', type=int, help='draw this many test clips; default: all')
-    parser.add_argument('--seed', type=int, default=0, help='for drawing the test clips')
-    parser.add_argument('--workers', type=int, default=0, help='threads; default: work in one')
+    parser.add_argument('--only', choices=('train', 'test'), help='make this split alone')
+    parser.add_argument('--test-clips', default=100, type=number_or_all,
+                        help="draw this many test clips, or 'all'; default: %(default)s, as in the paper")
+    parser.add_argument('--seed', type=int, default=0, help='for drawing the test clips; default: %(default)s')
+    add_packing_arguments(parser)
     args = parser.parse_args()
     try:
-        prepare_vimeo90k(args.root, args.out, args.scale, args.test_clips, args.seed, args.workers)
+        prepare_vimeo90k(args.root, args.out, test_clips=args.test_clips, seed=args.seed,
+                         splits=(args.only,) if args.only else ('train', 'test'), **packing_arguments(args))
     except DataError as error:
         sys.exit(f'error: {error}')
+    except KeyboardInterrupt:
+        sys.exit('Interrupted. Start it again to go on from here.')
 
 
 if __name__ == '__main__':

@@ -1,4 +1,5 @@
 import shutil
+from pathlib import Path
 
 import cv2
 import pytest
@@ -6,6 +7,7 @@ from conftest import ROOT, run_python
 
 from basicsr_nriqa.data import DataError
 from basicsr_nriqa.data.bicubic import imresize
+from basicsr_nriqa.data.degradation import degrade
 from basicsr_nriqa.data.lmdb_store import LmdbReader
 from basicsr_nriqa.data.vimeo90k import prepare_vimeo90k
 
@@ -43,7 +45,7 @@ def test_drawn_test_clips_and_second_run(sample, tmp_path):
     prepare_vimeo90k(root, tmp_path, test_clips=1, seed=3, progress=False)
     assert (tmp_path / 'vimeo90k_train_GT.lmdb/data.mdb').stat().st_mtime_ns == before
     assert len(chosen.splitlines()) == 1 and (tmp_path / 'meta_info_Vimeo90K_test_GT.txt').read_text() == chosen
-    with pytest.raises(DataError, match='holds other clips'):
+    with pytest.raises(DataError, match='made with other settings: drawn 1, now None'):
         prepare_vimeo90k(root, tmp_path, progress=False)
 
 
@@ -64,9 +66,48 @@ def test_continues_after_a_damaged_frame_was_mended(sample, tmp_path):
 
 def test_script_with_workers_and_its_error(sample, tmp_path):
     script = ROOT / 'scripts/prepare_vimeo90k.py'
-    done = run_python(script, sample / 'vimeo_septuplet', '-o', tmp_path / 'out', '--workers', 2)
+    done = run_python(script, sample / 'vimeo_septuplet', '-o', tmp_path / 'out', '--workers', 2, '--test-clips', 'all')
     assert done.returncode == 0, done.stderr
     assert len(LmdbReader(tmp_path / 'out/vimeo90k_test_LRx4.lmdb').listed_keys()) == 14
     failed = run_python(script, tmp_path / 'nothing', '-o', tmp_path / 'out2')
-    assert failed.returncode == 1 and 'sep_trainlist.txt: no such file' in failed.stderr
+    assert failed.returncode == 1 and 'nothing: no such folder or archive' in failed.stderr
     assert 'Traceback' not in failed.stderr
+
+
+def test_the_archive_gives_what_its_folder_gives(sample, tmp_path):
+    archive = shutil.make_archive(str(tmp_path / 'vimeo_septuplet'), 'zip', sample, 'vimeo_septuplet')
+    prepare_vimeo90k(archive, tmp_path / 'out', progress=False)
+    for name in ('vimeo90k_train_GT', 'vimeo90k_test_LRx4'):
+        made, wanted = LmdbReader(tmp_path / f'out/{name}.lmdb'), LmdbReader(sample / f'{name}.lmdb')
+        assert made.stored_keys() == wanted.stored_keys()
+        assert all(made.get(key) == wanted.get(key) for key in made.stored_keys())
+
+
+def test_a_truncated_archive_and_a_missing_frame(sample, tmp_path):
+    archive = shutil.make_archive(str(tmp_path / 'vimeo_septuplet'), 'zip', sample, 'vimeo_septuplet')
+    whole = Path(archive).read_bytes()
+    Path(archive).write_bytes(whole[:len(whole) // 2])
+    with pytest.raises(DataError, match=r'vimeo_septuplet\.zip: not a whole zip archive'):
+        prepare_vimeo90k(archive, tmp_path / 'out', progress=False)
+    root = tmp_path / 'septuplet'
+    shutil.copytree(sample / 'vimeo_septuplet', root)
+    (root / 'sequences/00001/0002/im6.png').unlink()
+    with pytest.raises(DataError, match=r'sequences/00001/0002/im6\.png: this frame is missing, 1 in all'):
+        prepare_vimeo90k(root, tmp_path / 'out', progress=False)
+    (root / 'sep_testlist.txt').unlink()
+    with pytest.raises(DataError, match=r'sep_testlist\.txt: cannot be read'):
+        prepare_vimeo90k(root, tmp_path / 'out', splits=('test',), progress=False)
+    assert not (tmp_path / 'out').exists()
+
+
+def test_one_split_and_other_kinds(sample, tmp_path):
+    prepare_vimeo90k(sample / 'vimeo_septuplet', tmp_path, scale=2, degradation='BD', codec='raw', splits=('test',),
+                     progress=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        'meta_info_Vimeo90K_test_GT.txt', 'vimeo90k_test_GT.lmdb', 'vimeo90k_test_LRx2.lmdb']
+    lr = LmdbReader(tmp_path / 'vimeo90k_test_LRx2.lmdb')
+    source = cv2.imread(str(sample / 'vimeo_septuplet/sequences/00002/0001/im1.png'))
+    assert lr.record('00002/0001/im1').raw and (lr.image('00002/0001/im1') == degrade(source, 2, 'BD')).all()
+    about = lr.about()
+    assert (about['source'], about['split'], about['scale'], about['degradation'], about['codec']) == (
+        'Vimeo-90K septuplets', 'test', 2, 'BD', 'raw')
