@@ -5,22 +5,19 @@ from contextlib import contextmanager
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
-import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from basicsr.utils import get_root_logger
 from tqdm import tqdm
 
 from basicsr_nriqa.data.clip_store import IMAGE_SUFFIXES
 from basicsr_nriqa.data.errors import DataError
-from basicsr_nriqa.data.lmdb_store import decode_image
+from basicsr_nriqa.data.image_codec import decode_image
+from basicsr_nriqa.data.video_colour import ToRgb
+from basicsr_nriqa.data.video_file import declared_frames, decoded_frames, upright_shape
+from basicsr_nriqa.data.video_file import opened_video as _opened_video
 from basicsr_nriqa.inference.errors import InferenceError
 
 _SUFFIXES = (*IMAGE_SUFFIXES, '.tif', '.tiff')
-_UNSPECIFIED = 2  # matrix coefficients in ITU-T H.273
-# swscale's fast path rounds down and repeats chroma; PyAV before 18 cannot leave it
-ACCURATE = (Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-            if hasattr(Interpolation, 'ACCURATE_RND') else Interpolation.BICUBIC)
 
 
 def open_source(path):
@@ -100,10 +97,9 @@ class FolderSource:
 
 
 class VideoSource:
-    """The video stream of a file, upright, in RGB by the stream's own matrix and range.
+    """The video stream of a file, upright, in 8-bit sRGB: see :class:`~basicsr_nriqa.data.video_colour.ToRgb`.
 
-    Where the stream does not say its matrix it is BT.709 for a width of 1280 or a height over 576, else BT.601, as
-    video players take it. More than 8 bits are rounded; high dynamic range is not mapped.
+    More than 8 bits are rounded, high dynamic range and wide primaries are mapped; the log says so.
 
     Attributes:
         names (None): Frames have numbers only.
@@ -120,13 +116,16 @@ class VideoSource:
         self.path = path
         with opened_video(path) as (container, stream):
             self.rate = stream.average_rate or stream.guessed_rate
-            self._declared = stream.frames or int((container.duration or 0) / av.time_base * (self.rate or 0))
+            self._declared = declared_frames(container, stream)
             self.pixel_shape = stream.sample_aspect_ratio
             self.has_sound = bool(container.streams.audio)
         first = next(self._decode(), None)
         if first is None:
             raise InferenceError(f'{path}: there is no frame in this video.')
-        _to_rgb(first, path)  # tells now what cannot be converted
+        with _told():
+            self._to_rgb = ToRgb(first, path)
+        if not self._to_rgb.plain:
+            get_root_logger().info(f'{path}: {self._to_rgb.description}.')
         if first.rotation % 180 and self.pixel_shape:
             self.pixel_shape = 1 / self.pixel_shape
 
@@ -151,7 +150,7 @@ class VideoSource:
         times = []
         for number, frame in enumerate(tqdm(self._decode(), 'checking', self._declared or None, unit='frame',
                                             disable=not progress)):
-            shape = _upright_shape(frame)
+            shape = upright_shape(frame)
             if not number:
                 height, width = shape
             _same_size(f'{self.path}: frame {number}', shape, height, width)
@@ -174,21 +173,22 @@ class VideoSource:
         """
         for number, frame in enumerate(self._decode()):
             if number >= start:
-                yield _to_rgb(frame, self.path)
+                with _told():
+                    rgb = self._to_rgb(frame)
+                yield rgb
 
     def _decode(self):
-        with opened_video(self.path) as (container, stream):
-            stream.thread_type = 'AUTO'
-            number = 0
-            try:
-                for frame in container.decode(stream):
-                    if frame.is_corrupt:
-                        raise InferenceError(f'{self.path}: frame {number} is damaged. Fetch or make the file again.')
-                    yield frame
-                    number += 1
-            except av.FFmpegError as error:
-                raise InferenceError(f'{self.path}: cannot be decoded from frame {number} on ({error.strerror}). '
-                                     'Fetch or make the file again.') from error
+        with _told():
+            yield from decoded_frames(self.path)
+
+
+@contextmanager
+def _told():
+    """What is wrong with a video as an error of inference."""
+    try:
+        yield
+    except DataError as error:
+        raise InferenceError(str(error)) from error
 
 
 @contextmanager
@@ -201,16 +201,8 @@ def opened_video(path):
     Raises:
         InferenceError: this is no video file.
     """
-    try:
-        # a playlist must not make this machine fetch anything
-        container = av.open(str(path), options={'protocol_whitelist': 'file'})
-    except (av.FFmpegError, OSError) as error:
-        raise InferenceError(f'{path}: not a readable video file ({error.strerror}).') from error
-    with container:
-        stream = container.streams.best('video')
-        if stream is None:
-            raise InferenceError(f'{path}: there is no video in this file.')
-        yield container, stream
+    with _told(), _opened_video(path) as opened:
+        yield opened
 
 
 def _natural(path):
@@ -236,20 +228,3 @@ def _decoded(file):
         return np.ascontiguousarray(decode_image(file.read_bytes(), str(file))[..., ::-1])
     except (DataError, OSError) as error:
         raise InferenceError(f'{file}: this frame cannot be read. Fetch or make it again.') from error
-
-
-def _upright_shape(frame):
-    return (frame.width, frame.height) if frame.rotation % 180 else (frame.height, frame.width)
-
-
-def _to_rgb(frame, path):
-    matrix = frame.colorspace
-    if matrix == _UNSPECIFIED:
-        matrix = Colorspace.ITU709 if frame.width >= 1280 or frame.height > 576 else Colorspace.ITU601
-    try:
-        rgb = frame.reformat(format='rgb24', src_colorspace=matrix, src_color_range=frame.color_range,
-                             dst_color_range=ColorRange.JPEG, interpolation=ACCURATE)
-    except (av.FFmpegError, ValueError) as error:
-        raise InferenceError(f'{path}: cannot be converted to RGB from {frame.format.name}, matrix {matrix} ({error}). '
-                             'Convert the file with FFmpeg first.') from error
-    return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), frame.rotation // 90))

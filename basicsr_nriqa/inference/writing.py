@@ -9,9 +9,10 @@ import cv2
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from basicsr.utils import get_root_logger
 
+from basicsr_nriqa.data.video_colour import ACCURATE
 from basicsr_nriqa.files import write_atomically
 from basicsr_nriqa.inference.errors import InferenceError
-from basicsr_nriqa.inference.reading import ACCURATE, opened_video
+from basicsr_nriqa.inference.reading import opened_video
 
 VIDEO_FORMATS = {'.mp4': 'mp4', '.mkv': 'matroska', '.mov': 'mov'}
 _SLOWEST, _FASTEST = Fraction(1, 100), 1000  # frames a second

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
-from basicsr_nriqa.inference.reading import ACCURATE
+from basicsr_nriqa.data.video_colour import ACCURATE
 
 NTSC = Fraction(30000, 1001)
 # two colours that another matrix or range would change by 5 grey levels or more

@@ -1,0 +1,89 @@
+"""Video files, decoded frame by frame; what is damaged or cannot be decoded is an error that names it."""
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+
+from basicsr_nriqa.data.errors import DataError
+
+_INTERLACED = (2, 3, 4, 5)  # FFmpeg's AVFieldOrder: top or bottom field first, coded and shown
+
+
+@contextmanager
+def opened_video(path):
+    """A video file for reading.
+
+    Args:
+        path (str | Path): Of the file.
+
+    Yields:
+        tuple[InputContainer, VideoStream]: PyAV's container, and the stream that a player would show.
+
+    Raises:
+        DataError: this is no video file, or there is no video in it.
+    """
+    try:
+        # a playlist must not make this machine fetch anything
+        container = av.open(str(path), options={'protocol_whitelist': 'file'})
+    except (av.FFmpegError, OSError) as error:
+        raise DataError(f'{path}: not a readable video file ({error.strerror}).') from error
+    with container:
+        stream = container.streams.best('video')
+        if stream is None:
+            raise DataError(f'{path}: there is no video in this file.')
+        yield container, stream
+
+
+def decoded_frames(path, threads=0):
+    """All frames of a video in the order they are shown, from the first one, which is exact.
+
+    Args:
+        path (str | Path): Of the file.
+        threads (int): Of the decoder; 0 is its own choice, about one a core.
+
+    Yields:
+        VideoFrame: PyAV's, as decoded: not turned upright, in the stream's own colours.
+
+    Raises:
+        DataError: this is no video file, or a frame is damaged.
+    """
+    with opened_video(path) as (container, stream):
+        stream.thread_type = 'AUTO'
+        stream.codec_context.thread_count = threads
+        number = 0
+        try:
+            for frame in container.decode(stream):
+                if frame.is_corrupt:
+                    raise DataError(f'{path}: frame {number} is damaged. Fetch or make the file again.')
+                yield frame
+                number += 1
+        except av.FFmpegError as error:
+            raise DataError(f'{path}: cannot be decoded from frame {number} on ({error.strerror}). '
+                            'Fetch or make the file again.') from error
+
+
+def progressive_frames(path, threads=0):
+    """:func:`decoded_frames` of a video that is not interlaced: its frames are one moment each.
+
+    Raises:
+        DataError: it is interlaced, or see :func:`decoded_frames`.
+    """
+    with opened_video(path) as (_, stream):
+        # PyAV 17.0 does not tell it; then only the frames do
+        interlaced = getattr(stream.codec_context, 'field_order', 0) in _INTERLACED
+    for frame in decoded_frames(path, threads):
+        if interlaced or frame.interlaced_frame:
+            raise DataError(f'{path}: this video is interlaced: a frame holds two moments, which shrinking would '
+                            f'mix. Deinterlace it first: ffmpeg -i {Path(path).name} -vf bwdif -crf 12 progressive.mp4')
+        yield frame
+
+
+def declared_frames(container, stream):
+    """The number of frames that the header of a file tells: often missing (then 0), sometimes wrong."""
+    rate = stream.average_rate or stream.guessed_rate or 0
+    return stream.frames or int((container.duration or 0) / av.time_base * rate)
+
+
+def upright_shape(frame):
+    """(height, width) in pixels of a frame as it is shown."""
+    return (frame.width, frame.height) if frame.rotation % 180 else (frame.height, frame.width)

@@ -1,0 +1,64 @@
+"""Tiny video files for the tests of data: any codec and pixel format, tags of colour, times, rotation."""
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import ColorRange, Interpolation
+
+from basicsr_nriqa.data.photographs import load_photograph
+
+UNSPECIFIED, BT709, BT2020 = 2, 1, 9
+PQ, HLG = 16, 18
+MPEG, JPEG = ColorRange.MPEG, ColorRange.JPEG
+
+
+def panned(photograph, count, speed=2, size=(64, 96), shrink=3, start=0):
+    """(count, h, w, 3) uint8: a camera that pans over a photograph, ``speed`` pixels a frame, to and fro."""
+    image = cv2.resize(load_photograph(photograph), None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA)
+    height, width = size
+    slack = image.shape[1] - width
+    steps = (start + speed * np.arange(count)) % (2 * slack)
+    lefts = np.minimum(steps, 2 * slack - steps)
+    return np.stack([image[8:8 + height, left:left + width] for left in lefts])
+
+
+def filled(planes, pix_fmt, size):
+    """A frame whose planes have these values, each a number or an array of the plane's size."""
+    frame = av.VideoFrame(size[1], size[0], pix_fmt)
+    kind = np.uint16 if pix_fmt.endswith('le') else np.uint8
+    for plane, values in zip(frame.planes, planes):
+        rows = np.zeros((plane.height, plane.line_size // np.dtype(kind).itemsize), kind)
+        rows[:, :plane.width] = values
+        plane.update(rows)
+    return frame
+
+
+def write_video(path, frames, codec='libx264', pix_fmt='yuv420p', rate=25, times=None, options=None, matrix=None,
+                primaries=None, transfer=None, colour_range=None, rotation=0):
+    """A video of (n, h, w, 3) uint8 RGB, or of frames of PyAV.
+
+    ``times`` are in units of 1/rate; what is None is not told in the file.
+    """
+    default = {'libx264': {'crf': '4'}, 'libx265': {'x265-params': 'log-level=error'}}.get(codec, {})
+    with av.open(str(path), 'w', options={'movflags': '+faststart'} if path.suffix == '.mp4' else {}) as output:
+        stream = output.add_stream(codec, rate=rate, options={**default, **(options or {})})
+        first = frames[0]
+        height, width = first.shape[:2] if isinstance(first, np.ndarray) else (first.height, first.width)
+        stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
+        context = stream.codec_context
+        for name, value in (('colorspace', matrix), ('color_primaries', primaries), ('color_trc', transfer),
+                            ('color_range', colour_range)):
+            if value is not None:
+                setattr(context, name, value)
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for number, frame in enumerate(frames):
+            if isinstance(frame, np.ndarray):
+                frame = av.VideoFrame.from_ndarray(frame, format='rgb24').reformat(
+                    format=pix_fmt, dst_colorspace=matrix, dst_color_range=colour_range,
+                    interpolation=Interpolation.BICUBIC)
+            frame.pts, frame.time_base = times[number] if times else number, 1 / Fraction(rate)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode())
+    return path
