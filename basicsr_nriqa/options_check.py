@@ -29,9 +29,11 @@ _PATH = {'pretrain_network_g': str, 'pretrain_network_d': str, 'param_key_g': st
 _LOGGER = {'print_freq': int, 'save_checkpoint_freq': _NUMBER, 'use_tb_logger': bool, 'wandb': dict, 'keep_last': int}
 _DATASET = {'name': str, 'type': str, 'phase': str, 'scale': int, 'use_shuffle': bool, 'num_worker_per_gpu': int,
             'batch_size_per_gpu': int, 'dataset_enlarge_ratio': _NUMBER, 'prefetch_mode': str,
-            'num_prefetch_queue': int, 'pin_memory': bool, 'persistent_workers': bool,
-            'gt_size': int, 'num_frame': int, 'clip_length': int, 'dataroot_gt': str, 'dataroot_lq': str,
-            'meta_info_file': str, 'io_backend': dict}
+            'num_prefetch_queue': int, 'pin_memory': bool, 'persistent_workers': bool}
+# of the options that our datasets name
+_CLIPS = {'gt_size': int, 'num_frame': int, 'clip_length': int, 'dataroot_gt': str, 'dataroot_lq': str,
+          'meta_info_file': str, 'io_backend': dict, 'interval_list': list, 'filename_tmpl': str, 'first_frame': int,
+          'use_hflip': bool, 'use_rot': bool, 'random_reverse': bool, 'flip_sequence': bool, 'datasets': dict}
 # optimisers of PyTorch that a step with ready gradients of images cannot drive, and why
 _UNUSABLE = {getattr(torch.optim, 'Muon', None): 'matrices as weights',  # from PyTorch 2.9
              torch.optim.LBFGS: 'to compute the loss again and again', torch.optim.SparseAdam: 'sparse gradients'}
@@ -42,7 +44,9 @@ _VALUES = {'total_iter': int, 'warmup_iter': int, 'ema_decay': _NUMBER, 'fix_flo
            'scheduler': dict, 'precision': str, 'accumulate': int, 'clip_norm': _NUMBER, 'skip_limit': int,
            'channels_last': bool, 'val_freq': _NUMBER, 'save_img': bool, 'metrics': dict, 'pbar': bool, 'scores': dict}
 _PREPARE = """To prepare data:
-  Vimeo-90K, from its extracted archive: python scripts/prepare_vimeo90k.py VIMEO_SEPTUPLET -o datasets/vimeo90k
+  Vimeo-90K, from its archive:           python scripts/prepare_vimeo90k.py VIMEO_SEPTUPLET -o datasets/vimeo90k
+  REDS, from its archives:               python scripts/prepare_reds.py REDS -o datasets/reds
+  your own videos:                       python scripts/prepare_videos.py VIDEO ... -o datasets/NAME
   a small sample without any download:   python scripts/make_sample_data.py -o datasets/sample"""
 
 
@@ -182,12 +186,33 @@ class _Check:
         if is_train and options.get('phase') == 'train':
             required += ('batch_size_per_gpu', 'num_worker_per_gpu')
         if hasattr(dataset, 'OPTIONS'):
-            known = {key: _DATASET.get(key, object) for key in (*_DATASET, *dataset.OPTIONS)
-                     if key in dataset.OPTIONS or key not in ('gt_size', 'clip_length')}
-            self.keys(options, known, f'{where}:', required + dataset.REQUIRED)
+            self.keys(options, {**_DATASET, **_clip_options(dataset)}, f'{where}:', required + dataset.REQUIRED)
+            if 'datasets' in dataset.OPTIONS and isinstance(options.get('datasets'), dict):
+                self.mixture(options, f'{where}:datasets')
+        self.data_paths(options, where)
+
+    def mixture(self, options, where):
+        """The parts of a mixture, which inherit options of the whole."""
+        for name, part in options['datasets'].items():
+            if not isinstance(part, dict):
+                self.add(f'{where}:{name}', 'expected options such as {type: ClipTrainDataset, ratio: 0.5, ...}, got '
+                                            f'{part!r}.')
+                continue
+            dataset = self.registered(registry.DATASET_REGISTRY, part.get('type'), f'{where}:{name}:type')
+            if hasattr(dataset, 'OPTIONS'):
+                known = {'type': str, 'ratio': _NUMBER, 'scale': int, **_clip_options(dataset)}
+                self.keys(part, known, f'{where}:{name}:', ('ratio',))
+                for key in dataset.REQUIRED:
+                    if part.get(key, options.get(key)) is None:
+                        self.add(f'{where}:{name}:{key}', 'is missing.')
+            if _is(part.get('ratio'), _NUMBER) and not part['ratio'] > 0:
+                self.add(f'{where}:{name}:ratio', f"expected a number above 0, got {part['ratio']!r}.")
+            self.data_paths(part, f'{where}:{name}')
+
+    def data_paths(self, options, where):
         for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file'):
             value = options.get(key)
-            if value and not Path(value).expanduser().exists():
+            if isinstance(value, str) and value and not Path(value).expanduser().exists():
                 self.add(f'{where}:{key}', f'{value}: nothing is there.')
                 self.data_is_missing = True
 
@@ -335,6 +360,10 @@ class _Check:
                 find_weights(info, path, download)
             except MetricError as error:
                 self.add(where, error)
+
+
+def _clip_options(dataset):
+    return {key: _CLIPS.get(key, object) for key in dataset.OPTIONS}
 
 
 def _how_to_train(path):

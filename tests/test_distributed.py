@@ -23,7 +23,8 @@ from conftest import run_python
 
 from basicsr.train import create_train_val_dataloader
 from basicsr_nriqa import distributed, launch, rank_failure
-from basicsr_nriqa.data.lmdb_store import LmdbReader, LmdbWriter
+from basicsr_nriqa.data.lmdb_store import LmdbReader
+from basicsr_nriqa.data.lmdb_writer import LmdbWriter
 from basicsr_nriqa.models import VideoIQAModel
 from basicsr_nriqa.options import OptionsError
 

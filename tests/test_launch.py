@@ -17,7 +17,8 @@ import yaml
 from conftest import ROOT, run_python
 
 import basicsr
-from basicsr_nriqa.data.lmdb_store import LmdbReader, LmdbWriter
+from basicsr_nriqa.data.lmdb_store import LmdbReader
+from basicsr_nriqa.data.lmdb_writer import LmdbWriter
 
 
 def _train(project, options, *arguments, cwd=None):
@@ -104,7 +105,7 @@ def broken(sample, tmp_path, train_options):
                     writer.put(name, data, (64, 96, 3))
         train = train_options['datasets']['train']
         train |= {'dataroot_gt': str(tmp_path / 'broken.lmdb'), 'num_frame': 7, 'num_worker_per_gpu': 1}
-        (tmp_path / 'one.txt').write_text('00001/0002\n')
+        (tmp_path / 'one.txt').write_text('00001/0002 7 (64,96,3)\n')
         train['meta_info_file'] = str(tmp_path / 'one.txt')
         return train_options
     return make

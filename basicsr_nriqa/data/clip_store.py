@@ -1,10 +1,27 @@
 """Where the frames of clips come from: an LMDB database or a folder tree, with the same keys."""
+import os
+import re
+from itertools import pairwise
 from pathlib import Path
 
 from basicsr_nriqa.data.errors import DataError
-from basicsr_nriqa.data.lmdb_store import LmdbReader, decode_image
+from basicsr_nriqa.data.image_codec import decode_image, image_size
+from basicsr_nriqa.data.lmdb_store import LmdbReader
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp')
+_SPELLINGS = (*IMAGE_SUFFIXES, *(suffix.upper() for suffix in IMAGE_SUFFIXES))
+
+
+def natural(name):
+    """Sort key by which ``im2`` comes before ``im10``."""
+    parts = re.split(r'(\d+)', name)
+    parts[1::2] = map(int, parts[1::2])
+    return parts, name
+
+
+def frame_key(folder, frame):
+    """The key of a frame, ``FOLDER/FRAME``, or ``FRAME`` at the top, where the folder is empty."""
+    return f'{folder}/{frame}' if folder else frame
 
 
 class ClipStore:
@@ -34,30 +51,78 @@ class ClipStore:
         """Frame ``key`` as (h,w,3) uint8 BGR; DataError if missing or damaged."""
         if self.backend == 'lmdb':
             return self._reader.image(key)
-        for suffix in (self._suffix, *IMAGE_SUFFIXES):
+        return decode_image(*self._file(key))
+
+    def size(self, key):
+        """Height and width of a frame in pixels, of PNG and raw ones without decoding; DataError as :meth:`image`."""
+        if self.backend == 'lmdb':
+            return self._reader.size(key)
+        return image_size(*self._file(key))
+
+    def window(self, key, top, left, height, width):
+        """Part of a frame, which of a raw one is read alone.
+
+        Args:
+            key (str): The frame's.
+            top, left, height, width (int): In pixels.
+
+        Returns:
+            tuple[ndarray, tuple]: (height,width,3) uint8, BGR, less where the window leaves the frame; height and width
+            of the whole frame.
+
+        Raises:
+            DataError: the frame is missing or damaged.
+        """
+        if self.backend == 'lmdb':
+            return self._reader.crop(key, top, left, height, width), self._reader.size(key)
+        image = self.image(key)
+        return image[top:top + height, left:left + width], image.shape[:2]
+
+    def _file(self, key):
+        """A frame's bytes and the file's name."""
+        for suffix in (self._suffix, *_SPELLINGS):
             if suffix is None:
                 continue
             path = self.root / f'{key}{suffix}'
-            if path.is_file():
-                self._suffix = suffix  # the others will have the same: one look-up a frame from now on
-                return decode_image(path.read_bytes(), str(path))
+            try:
+                data = path.read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                raise DataError(f'{path}: cannot read this frame ({error.strerror}).') from error
+            self._suffix = suffix  # the others will have the same: one look-up a frame from now on
+            return data, str(path)
         raise DataError(f'{self.root / key}: no such frame (tried {", ".join(IMAGE_SUFFIXES)}).')
 
     def clips(self):
-        """All clips with the keys of their frames in order: {clip: [key, ...]}, sorted by name.
+        """All clips with the keys of their frames, both in natural order.
+
+        Returns:
+            dict: folder: [key, ...]; the folder is '' for frames at the top.
 
         Raises:
-            DataError: there is no image at all.
+            DataError: there is no image at all, or two in a folder have one name.
         """
-        if self.backend == 'lmdb':
-            keys = self._reader.listed_keys()
-        else:
-            keys = [str(path.relative_to(self.root).with_suffix('')) for path in self.root.rglob('*')
-                    if path.suffix.lower() in IMAGE_SUFFIXES]
         clips = {}
-        for key in sorted(keys):
-            clip, _, _ = key.rpartition('/')
-            clips.setdefault(clip or self.root.name, []).append(key)
+        for key in self._listed():
+            clips.setdefault(key.rpartition('/')[0], []).append(key)
         if not clips:
             raise DataError(f'{self.root}: no frame is in there.')
+        clips = {folder: sorted(clips[folder], key=natural) for folder in sorted(clips, key=natural)}
+        for keys in clips.values():
+            for key, following in pairwise(keys):
+                if key == following:
+                    raise DataError(f'{self.root / key}: two images have this name. Remove one of them.')
         return clips
+
+    def _listed(self):
+        if self.backend == 'lmdb':
+            yield from self._reader.listed_keys()
+            return
+        for place, folders, files in os.walk(self.root, followlinks=True):  # a subset is often a folder of links
+            folders[:] = [name for name in folders if name[0] != '.']
+            folder = os.path.relpath(place, self.root)
+            for name in files:
+                frame, suffix = os.path.splitext(name)
+                if suffix in _SPELLINGS and name[0] != '.':
+                    yield frame_key('' if folder == '.' else folder, frame)

@@ -3,6 +3,7 @@ import importlib.metadata
 import inspect
 from pathlib import Path
 
+import torch
 from basicsr.metrics import calculate_metric
 from basicsr.utils import get_root_logger, imwrite, tensor2img
 from basicsr.utils.dist_util import get_dist_info
@@ -53,10 +54,9 @@ class ClipValidation:
             stop.leave_validation(get_root_logger(), current_iter)
             if start + rank >= len(dataset):
                 break
-            item = dataset[start + rank]
-            result, gt = self._restore(item)
-            scores[item['folder']] = {
-                metric: self._score(metric_opt, result, gt) for metric, metric_opt in metrics.items()}
+            item = dataset.lazily(start + rank)  # GT of a long video need not fit into memory
+            result = self._restore(item)
+            scores[item['folder']] = self._scores(metrics, result, item.get('gt'))
             if save_img:
                 self._save_frames(name, item, result, current_iter)
         if self.opt['dist']:  # an error on one rank ends the others, too (rank_failure): none waits here for ever
@@ -77,24 +77,44 @@ class ClipValidation:
         return metrics
 
     def _restore(self, item):
-        """The frames as 8-bit images would hold them, (t,3,h,w) in [0,1] on the device, and GT."""
+        """The frames as 8-bit images would hold them, (t,3,h,w) in [0,1] on the device."""
         self.feed_data({'lq': item['lq'].unsqueeze(0)})
         self.test()
-        result = (self.output[0].clamp(0, 1) * 255).round() / 255
+        result = self.output[0]
         del self.lq, self.output
-        return result, item['gt'].to(self.device) if 'gt' in item else None
+        return result.clamp_(0, 1).mul_(255).round_().div_(255)  # in place: it is the largest of all tensors
 
-    @staticmethod
-    def _score(metric_opt, result, gt):
-        """Mean over the frames of a clip."""
-        options = {key: value for key, value in metric_opt.items() if key not in ('better', 'type')}
-        if metric_opt['type'] == 'calculate_iqa':
-            return score_frames(result, gt, **options).double().mean().item()
-        frames = [tensor2img(frame) for frame in result]
-        references = [tensor2img(frame) for frame in gt] if gt is not None else [None] * len(frames)
-        values = [calculate_metric({'img': frame, **({} if reference is None else {'img2': reference})}, metric_opt)
-                  for frame, reference in zip(frames, references)]
-        return float(sum(values) / len(values))
+    def _scores(self, metrics, result, gt):
+        """The mean over the frames of a clip of each metric.
+
+        Args:
+            metrics (dict): Their options, by name.
+            result (Tensor): (t,3,h,w) in [0,1].
+            gt (FrameSequence | None): As long as ``result``; read once, a few frames at a time.
+
+        Returns:
+            dict: name: score.
+        """
+        ours = {name: {key: value for key, value in metric_opt.items() if key not in ('better', 'type')}
+                for name, metric_opt in metrics.items() if metric_opt['type'] == 'calculate_iqa'}
+        of_clips = [name for name, options in ours.items() if metric_info(options['metric']).clip]
+        scores = {name: [score_frames(result, None, **ours[name])] for name in of_clips}
+        of_frames = {name: metric_opt for name, metric_opt in metrics.items() if name not in of_clips}
+        with_gt = gt is not None and any(name not in ours or _needs_reference(metric_opt)
+                                         for name, metric_opt in of_frames.items())
+        step = max((options.get('batch', 1) for options in ours.values()), default=1)
+        for start in range(0, len(result) if of_frames else 0, step):
+            frames = result[start:start + step]
+            references = gt[start:start + step].to(self.device) if with_gt else None
+            images = None
+            for name, metric_opt in of_frames.items():
+                if name in ours:
+                    values = score_frames(frames, references, **ours[name])
+                else:
+                    images = images or _as_images(frames, references)
+                    values = torch.tensor([calculate_metric(image, metric_opt) for image in images], dtype=torch.double)
+                scores.setdefault(name, []).append(values)
+        return {name: torch.cat(scores[name]).double().mean().item() for name in metrics}
 
     def _save_frames(self, dataset_name, item, result, current_iter):
         suffix = str(current_iter) if self.is_train else self.opt['val'].get('suffix') or self.opt['name']
@@ -125,6 +145,14 @@ class ClipValidation:
             lower_better={metric: _lower_better(metric_opt) for metric, metric_opt in metrics.items()},
             optimised=[metric for metric, metric_opt in metrics.items()
                        if metric_opt.get('metric') in self.trained_with['optimised']])
+
+
+def _as_images(frames, references):
+    """What BasicSR's metrics take, of each frame."""
+    images = [{'img': tensor2img(frame)} for frame in frames]
+    for image, reference in zip(images, () if references is None else references):
+        image['img2'] = tensor2img(reference)
+    return images
 
 
 def _needs_reference(metric_opt):
