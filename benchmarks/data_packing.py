@@ -1,12 +1,17 @@
 """From GT frames to the two databases: ours against BasicSR's imresize and make_lmdb_from_imgs, frames a second.
 
 Both read PNG frames of 448 x 256, make LR by bicubic x4 and write GT and LR as LMDB: decode, resize, encode, write.
-BasicSR's way writes LR frames to a folder first, which its function packs then. Run by benchmarks/data.py.
+BasicSR's way writes LR frames to a folder first, which its function packs then. Examples:
+
+    OMP_NUM_THREADS=1 python benchmarks/data_packing.py
+    OMP_NUM_THREADS=1 python benchmarks/data_packing.py --all-cores
 """
+import argparse
 import multiprocessing
 import shutil
 import statistics
 import tempfile
+import threading
 import time
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
@@ -15,6 +20,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 from basicsr.utils.matlab_functions import imresize as basicsr_imresize
 
@@ -22,7 +28,6 @@ from basicsr_nriqa.data.lmdb_store import LmdbReader, close_databases
 from basicsr_nriqa.data.packing import Frame, pack_pairs
 from basicsr_nriqa.data.photographs import TRAIN_PHOTOGRAPHS, load_photograph
 from basicsr_nriqa.data.sample_clips import render_clip
-from basicsr_nriqa.peak_memory import PeakMemory
 
 
 def write_frames(folder, clips):
@@ -78,10 +83,10 @@ def packing_rows(runs, clips=20, all_cores=False):
         rates = {name: len(keys) / statistics.median(values) for name, values in times.items()}
         yield '| packing, 448x256 frames | frames a second | ratio |\n|---|---|---|'
         for name, rate in rates.items():
-            yield f'| {name} | {rate:.0f} | {rate / rates["BasicSR"]:.1f} |'
-        few, many = (_memory(folder, keys * times_, Path(place, f'memory{times_}')) for times_ in (2, 8))
-        yield (f'\nMemory of ours, rise of the peak: {few / 2**20:.0f} MB for {2 * len(keys)} frames, '
-               f'{many / 2**20:.0f} MB for {8 * len(keys)}.')
+            yield f'| {name} | {rate:.0f} | **{rate / rates["BasicSR"]:.1f}** |'
+        few, many = (_memory(folder, keys * times_, Path(place, f'memory{times_}')) for times_ in (8, 24))
+        yield (f'\nMemory of ours, rise of the peak: {few / 2**20:.0f} MB for {8 * len(keys)} frames, '
+               f'{many / 2**20:.0f} MB for {24 * len(keys)}.')
 
 
 def _check(folder, keys, out):
@@ -103,13 +108,38 @@ def _memory(folder, keys, out):
 def _packed_memory(folder, keys, out):
     frames = [Frame(f'{number:06d}/im1', partial(Path.read_bytes, folder / f'{key}.png'))
               for number, key in enumerate(keys)]
-    memory = PeakMemory('cpu')
+    before = peak = _own_memory()
+    done = threading.Event()
+
+    def watch():
+        nonlocal peak
+        while not done.wait(0.01):
+            peak = max(peak, _own_memory())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     pack_pairs(frames, out / 'GT.lmdb', out / 'LR.lmdb', scale=4, workers=1, progress=False, check_space=False)
-    return memory.rise()
+    done.set()
+    watcher.join()
+    return peak - before
+
+
+def _own_memory():
+    """Bytes of this process, without the pages of mapped files, which the system takes back when it needs them."""
+    lines = Path('/proc/self/status').read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith('RssAnon:'))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--runs', type=int, default=5, help='turns of each, after one to warm up')
+    parser.add_argument('--clips', type=int, default=20, help='of seven frames')
+    parser.add_argument('--all-cores', action='store_true', help='ours on all cores, too')
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    print('\n'.join(packing_rows(args.runs, args.clips, args.all_cores)))
 
 
 if __name__ == '__main__':
-    import torch
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    print(*packing_rows(3), sep='\n')
+    main()

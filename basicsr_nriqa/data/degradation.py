@@ -33,11 +33,7 @@ def degrade(gt, scale, kind='BI'):
     Raises:
         DataError: no such kind, not its scale, a side that is not divisible by ``scale``, or not an image.
     """
-    if kind not in DEGRADATIONS:
-        raise DataError(f'degradation {kind!r}: expected one of {", ".join(DEGRADATIONS)}.')
-    if not (isinstance(scale, int) and scale > 0) or (kind == 'BD' and scale not in _BLUR_SCALES):
-        known = ', '.join(map(str, _BLUR_SCALES)) if kind == 'BD' else 'a positive integer'
-        raise DataError(f'degradation {kind}: scale {scale!r}, expected {known}.')
+    check_degradation(scale, kind)
     if not isinstance(gt, np.ndarray) or gt.ndim != 3 or 0 in gt.shape \
             or gt.dtype not in (np.uint8, np.float16, np.float32, np.float64):
         given = f'{gt.dtype} of shape {gt.shape}' if isinstance(gt, np.ndarray) else type(gt).__name__
@@ -51,13 +47,22 @@ def degrade(gt, scale, kind='BI'):
     return resample(gt, _blurred_axis(height, scale), _blurred_axis(width, scale))
 
 
+def check_degradation(scale, kind):
+    """Raise a DataError where :func:`degrade` could not do this with any image."""
+    if kind not in DEGRADATIONS:
+        raise DataError(f'degradation {kind!r}: expected one of {", ".join(DEGRADATIONS)}.')
+    if not (isinstance(scale, int) and scale > 0) or (kind == 'BD' and scale not in _BLUR_SCALES):
+        known = ', '.join(map(str, _BLUR_SCALES)) if kind == 'BD' else 'a positive integer'
+        raise DataError(f'degradation {kind}: scale {scale!r}, expected {known}.')
+
+
 @lru_cache(maxsize=64)
 def _blurred_axis(length, scale):
     deviation = 0.4 * scale
     radius = int(4 * deviation + 0.5)
     kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / deviation)**2)
     kernel = np.rint(kernel / kernel.sum() * _UNIT).astype(np.int64)
-    kernel[radius] += _UNIT - kernel.sum()
+    kernel[radius] += _UNIT - kernel.sum()  # rounding has moved their sum a little from 1
     first = np.arange(0, length, scale) - radius
     return make_axis(first, np.tile(kernel, (len(first), 1)), lambda position: _reflected(position, length))
 

@@ -12,7 +12,7 @@ import numpy as np
 from basicsr.utils import get_root_logger
 from tqdm import tqdm
 
-from basicsr_nriqa.data.degradation import DEGRADATIONS, degrade
+from basicsr_nriqa.data.degradation import check_degradation, degrade
 from basicsr_nriqa.data.errors import DataError
 from basicsr_nriqa.data.image_codec import CODECS, decode_image, encode_image, is_raw
 from basicsr_nriqa.data.lmdb_store import LmdbReader, close_databases
@@ -63,8 +63,7 @@ def pack_pairs(frames, gt_path, lr_path, *, scale, degradation='BI', codec='png'
     gt_path, lr_path = Path(gt_path), Path(lr_path)
     if codec not in CODECS:
         raise DataError(f"codec: '{codec}' is not known; expected one of {', '.join(CODECS)}.")
-    if degradation not in DEGRADATIONS:
-        raise DataError(f"degradation: '{degradation}' is not known; expected one of {', '.join(DEGRADATIONS)}.")
+    check_degradation(scale, degradation)
     about = {**(about or {}), 'scale': scale, 'degradation': degradation, 'codec': codec, 'frames': len(frames),
              'keys': _digest(frames)}
     if _complete(gt_path, lr_path, about):
@@ -136,11 +135,12 @@ def _convert(frame, scale, degradation, codec):
         gt, encoded = loaded, None
     else:
         gt, encoded = decode_image(loaded, place), loaded
-    if gt.shape[0] % scale or gt.shape[1] % scale:
-        raise DataError(f'{place}: {gt.shape[1]}x{gt.shape[0]} is not divisible by the scale {scale}.')
+    try:
+        lr = degrade(gt, scale, degradation)
+    except DataError as error:
+        raise DataError(f'{place}: {error}') from None
     if encoded is None or is_raw(encoded) != (codec == 'raw'):
         encoded = encode_image(gt, codec)
-    lr = degrade(gt, scale, degradation)
     return encoded, gt.shape, encode_image(lr, codec), lr.shape
 
 
@@ -183,8 +183,7 @@ def bounded_map(function, items, workers):
     Yields:
         What ``function`` returns; what it raises is raised.
     """
-    if not workers:
-        workers = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    workers = workers or usable_cores()
     waiting = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
@@ -196,6 +195,11 @@ def bounded_map(function, items, workers):
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def usable_cores():
+    """Cores that this process may use, fewer than the machine has under Slurm."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 def _check_space(folder, frames, gt, lr, convert):

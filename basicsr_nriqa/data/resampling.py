@@ -3,9 +3,9 @@
 An output pixel needs a few input pixels, so a block of neighbouring outputs needs a short run of them: the work is a
 small matrix product per block instead of one with the whole, mostly empty matrix.
 
-Images of 8 bits come out exact where the weights of an axis are fractions with one small denominator each: the products
-are then of whole numbers that the floating point holds without rounding, so that neither the order of the sums nor the
-number of threads nor the machine matters, and the final rounding sees the true value.
+Images of 8 bits come out exact where the weights of an output are fractions with a small common denominator: the
+products are then of whole numbers that the floating point holds without rounding, so that neither the order of the sums
+nor the number of threads nor the machine matters, and the final rounding sees the true value.
 """
 import math
 from typing import NamedTuple
@@ -109,7 +109,7 @@ def resample(img, rows, columns):
             if denominators is not None:
                 done /= denominators
             done += 0.5  # the conversion then cuts off
-            np.clip(done, 0, 255.5, out=done)
+            np.clip(done, 0, 255, out=done)
         _interleave(done.astype(img.dtype, copy=False), out[top:end])
     return out.reshape(out.shape[:2] + img.shape[2:])
 
@@ -156,7 +156,7 @@ def resample_torch(img, rows, columns):
         denominators = _denominators(rows, columns, slice(None))
         if denominators is not None:
             done = done / torch.tensor(denominators, device=img.device)
-        done = (done + 0.5).clamp(0, 255.5)  # the conversion then cuts off
+        done = (done + 0.5).clamp(0, 255)  # the conversion then cuts off
     return done.to(img.dtype).contiguous()
 
 

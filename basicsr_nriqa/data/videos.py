@@ -17,10 +17,10 @@ from tqdm import tqdm
 
 from basicsr_nriqa.data.bicubic import imresize
 from basicsr_nriqa.data.clip_choice import Measures, choose_clips, measure_video, repeated_frames, uneven_steps
-from basicsr_nriqa.data.degradation import degrade
+from basicsr_nriqa.data.degradation import check_degradation, degrade
 from basicsr_nriqa.data.errors import DataError
 from basicsr_nriqa.data.image_codec import encode_image, image_size
-from basicsr_nriqa.data.packing import Frame, pack_pairs, write_meta_info
+from basicsr_nriqa.data.packing import Frame, pack_pairs, usable_cores, write_meta_info
 from basicsr_nriqa.data.video_colour import ToRgb
 from basicsr_nriqa.data.video_file import declared_frames, decoded_frames, opened_video
 from basicsr_nriqa.data.video_sources import list_sources, split_sources
@@ -67,7 +67,7 @@ def prepare_videos(videos, out, split='test', test_share=None, seed=0, clips=1, 
     settings = {'clips': clips, 'frames': frames, 'scale': scale, 'degradation': degradation, 'codec': codec,
                 'format': output, 'resize_height': resize_height, 'start': start}
     _check(settings)
-    workers = workers or os.cpu_count() or 1
+    workers = workers or usable_cores()
     parts = split_sources(list_sources(videos), split, test_share, seed)
     parts = {name: part for name, part in parts.items() if not _is_made(out, name, _described(part, settings))}
     if not parts:
@@ -87,6 +87,7 @@ def _check(settings):
             raise DataError(f'{name}: {settings[name]} is too few; expected {least} or more.')
     if settings['format'] not in FORMATS:
         raise DataError(f"format: '{settings['format']}' is not known; expected one of {', '.join(FORMATS)}.")
+    check_degradation(settings['scale'], settings['degradation'])
     if settings['resize_height'] is not None and settings['resize_height'] < settings['scale']:
         raise DataError(f"resize_height: {settings['resize_height']} is less than the scale {settings['scale']}.")
 

@@ -188,6 +188,12 @@ def test_uint8_is_rounded_and_clipped():
     np.testing.assert_array_equal(large, np.floor(np.clip(exact, 0, 255) + 0.5))
 
 
+def test_a_huge_scale_is_computed_in_floats():
+    """As a fraction, its weights would not fit into 64 bits."""
+    image = np.array([[0.0, 1.0]])
+    np.testing.assert_allclose(imresize(image, 1000.001), imresize(image, 1000.00101), atol=1e-6)
+
+
 def test_a_large_frame_needs_little_memory_beside_itself():
     frame = np.zeros((2160, 3840, 3), np.uint8)
     tracemalloc.start()

@@ -51,6 +51,7 @@ def test_bd_of_uint8_is_exact(height, width, scale, seed, highest):
     rows = sum(weight * padded[offset:offset + gt.shape[0]:scale] for offset, weight in enumerate(kernel))
     total = sum(weight * rows[:, offset:offset + gt.shape[1]:scale] for offset, weight in enumerate(kernel))
     np.testing.assert_array_equal(degrade(gt, scale, 'BD'), (total + 2**43) >> 44)
+    np.testing.assert_allclose(degrade(gt.astype(float), scale, 'BD'), total / 2**44, rtol=0, atol=1e-11)
 
 
 def test_bd_starts_at_the_first_pixel():

@@ -1,5 +1,6 @@
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 from conftest import ROOT, run_python
@@ -115,3 +116,19 @@ def test_the_script_on_the_real_layout(tmp_path):
     assert counts == {'reds_train_GT.lmdb': 27000, 'reds_test_GT.lmdb': 210, 'reds4_test_GT.lmdb': 400}
     assert _clips(tmp_path / 'out/meta_info_REDS_test_GT.txt') == [f'{clip}' for clip in range(240, 270)]
     assert len(_clips(tmp_path / 'out/meta_info_REDS4_train_GT.txt')) == 266
+
+
+def test_real_frames(shared, tmp_path, monkeypatch):
+    source = shared / 'data/BasicVSR_PlusPlus/data/demo_000'
+    if not source.is_dir():
+        pytest.skip('no REDS frames in shared/')
+    for name, value in (('TRAIN_CLIPS', 1), ('VAL_CLIPS', 1), ('FRAMES', 21)):
+        monkeypatch.setattr(reds, name, value)
+    for part in ('train_sharp', 'val_sharp'):
+        shutil.copytree(source, tmp_path / 'REDS' / part / '000')
+    _prepare(tmp_path / 'REDS', tmp_path / 'out')
+    test = LmdbReader(tmp_path / 'out/reds_test_LRx4.lmdb')
+    assert test.listed() == {f'001/0000000{frame}': (45, 80, 3) for frame in range(3)}
+    gt = LmdbReader(tmp_path / 'out/reds_train_GT.lmdb')
+    for frame in range(21):
+        assert (gt.image(f'000/{frame:08d}') == cv2.imread(str(source / f'{frame:08d}.png'))).all()

@@ -9,7 +9,7 @@ from basicsr_nriqa.data import DataError
 from basicsr_nriqa.data.bicubic import imresize
 from basicsr_nriqa.data.degradation import degrade
 from basicsr_nriqa.data.lmdb_store import LmdbReader
-from basicsr_nriqa.data.vimeo90k import prepare_vimeo90k
+from basicsr_nriqa.data.vimeo90k import LISTS, prepare_vimeo90k
 
 
 def test_what_is_packed(sample):
@@ -111,3 +111,18 @@ def test_one_split_and_other_kinds(sample, tmp_path):
     about = lr.about()
     assert (about['source'], about['split'], about['scale'], about['degradation'], about['codec']) == (
         'Vimeo-90K septuplets', 'test', 2, 'BD', 'raw')
+
+
+def test_a_real_septuplet(shared, tmp_path):
+    source = shared / 'data/BasicVSR_PlusPlus/tests/data/vimeo90k'
+    if not source.is_dir():
+        pytest.skip('no septuplet in shared/')
+    shutil.copytree(source, tmp_path / 'septuplet/sequences')
+    for name in LISTS.values():
+        (tmp_path / 'septuplet' / name).write_text('00001/0266\n')
+    prepare_vimeo90k(tmp_path / 'septuplet', tmp_path / 'out', progress=False)
+    gt, lr = (LmdbReader(tmp_path / f'out/vimeo90k_train_{kind}.lmdb') for kind in ('GT', 'LRx4'))
+    assert gt.listed() == {f'00001/0266/im{number}': (64, 112, 3) for number in range(1, 8)}
+    for key in gt.stored_keys():
+        frame = cv2.imread(str(source / f'{key}.png'))
+        assert (gt.image(key) == frame).all() and (lr.image(key) == imresize(frame, 1 / 4)).all()
