@@ -25,21 +25,39 @@ def number_or_all(text):
     Raises:
         argparse.ArgumentTypeError: it is neither.
     """
-    if text == 'all':
-        return None
+    return None if text == 'all' else positive(text)
+
+
+def positive(text):
+    """A positive whole number.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
     if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"expected a positive whole number or 'all', got '{text}'")
+        raise argparse.ArgumentTypeError(f"expected a positive whole number, got '{text}'")
+    return int(text)
+
+
+def seed(text):
+    """A whole number from 0 on.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number, 0 or more, got '{text}'")
     return int(text)
 
 
 def add_packing_arguments(parser):
     """The options of all scripts that pack GT and LR frames."""
-    parser.add_argument('--scale', type=int, default=4, help='LR is 1/SCALE of GT; default: %(default)s')
+    parser.add_argument('--scale', type=positive, default=4, help='LR is 1/SCALE of GT; default: %(default)s')
     parser.add_argument('--degradation', choices=DEGRADATIONS, default='BI',
                         help="how LR is made: MATLAB's bicubic, or Gaussian blur and downsampling (default: BI)")
     parser.add_argument('--codec', choices=CODECS, default='png',
                         help="png is BasicSR's format; raw pixels load many times faster and take more space")
-    parser.add_argument('--workers', type=int, help='threads; default: one a core')
+    parser.add_argument('--workers', type=positive, help='threads; default: one a core')
     parser.add_argument('--no-space-check', dest='check_space', action='store_false',
                         help='start even if the disk seems too small, e.g. because it compresses')
 

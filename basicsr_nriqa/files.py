@@ -1,9 +1,10 @@
 """Files that are whole or not there."""
+import fcntl
 import hashlib
 import os
 import re
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from http.client import HTTPException
 from pathlib import Path
@@ -55,6 +56,36 @@ def write_atomically(path, data):
     """
     with written_beside(path, durable=True) as beside:
         beside.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def exclusive(path):
+    """Hold a lock file, which is removed at the end. The system gives the lock back however the process ends.
+
+    Args:
+        path (str | Path): The lock file; its folder exists.
+
+    Raises:
+        BlockingIOError: another process holds it.
+        OSError: it cannot be made.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(path), os.fstat(descriptor)):
+                    break  # and not one that its holder has just removed
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.unlink(path)
+        os.close(descriptor)
 
 
 def free_space(path):

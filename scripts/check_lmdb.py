@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+from basicsr_nriqa.command_line import positive
 from basicsr_nriqa.data.database_check import check_database
 from basicsr_nriqa.data.errors import DataError
 
@@ -19,10 +20,10 @@ def main():
                'checked in them, too.')
     parser.add_argument('database', type=Path, help='the database, of GT if LR is given too')
     parser.add_argument('lr', type=Path, nargs='?', help='the database of the LR frames')
-    parser.add_argument('--scale', type=int, help='GT size over LR size; default: what the database notes')
+    parser.add_argument('--scale', type=positive, help='GT size over LR size; default: what the database notes')
     parser.add_argument('--list', type=Path, help='clips that must be there, such as a meta_info file')
     parser.add_argument('--quick', action='store_true', help='decode only images without a checksum')
-    parser.add_argument('--workers', type=int, help='threads; default: one a core')
+    parser.add_argument('--workers', type=positive, help='threads; default: one a core')
     parser.add_argument('--all', action='store_true', help=f'print all problems, not the first {SHOWN}')
     args = parser.parse_args()
     try:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from basicsr.utils import get_root_logger
 
-from basicsr_nriqa.command_line import add_packing_arguments, packing_arguments
+from basicsr_nriqa.command_line import add_packing_arguments, packing_arguments, positive, seed
 from basicsr_nriqa.data.errors import DataError
 from basicsr_nriqa.data.videos import FORMATS, prepare_videos
 
@@ -24,17 +24,18 @@ def main():
     parser.add_argument('-o', '--out', type=Path, required=True, help='folder to write, e.g. datasets/phone')
 
     clips = parser.add_argument_group('clips')
-    clips.add_argument('--clips', type=int, default=1, metavar='N', help='of each video, at most; default: %(default)s')
-    clips.add_argument('--frames', type=int, default=7, metavar='N', help='of a clip; default: %(default)s')
+    clips.add_argument('--clips', type=positive, default=1, metavar='N',
+                       help='of each video, at most; default: %(default)s')
+    clips.add_argument('--frames', type=positive, default=7, metavar='N', help='of a clip; default: %(default)s')
     clips.add_argument('--start', type=float, default=0, metavar='SECONDS', help='take clips from this time on')
-    clips.add_argument('--resize-height', type=int, metavar='PX', help='shrink GT to this height first')
+    clips.add_argument('--resize-height', type=positive, metavar='PX', help='shrink GT to this height first')
 
     split = parser.add_mutually_exclusive_group()
     split.add_argument('--split', choices=('train', 'test'), default='test',
                        help='what all videos are for; default: %(default)s')
     split.add_argument('--test-share', type=float, metavar='SHARE',
                        help='draw this share of the videos for testing, e.g. 0.1; the others are for training')
-    parser.add_argument('--seed', type=int, default=0, help='for drawing them; default: %(default)s')
+    parser.add_argument('--seed', type=seed, default=0, help='for drawing them; default: %(default)s')
 
     parser.add_argument('--format', dest='output', choices=FORMATS, default='lmdb',
                         help='databases, or a folder tree of PNG files; default: %(default)s')

@@ -3,7 +3,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from basicsr_nriqa.command_line import add_packing_arguments, number_or_all, packing_arguments
+from basicsr_nriqa.command_line import add_packing_arguments, number_or_all, packing_arguments, seed
 from basicsr_nriqa.data.errors import DataError
 from basicsr_nriqa.data.vimeo90k import prepare_vimeo90k
 
@@ -14,13 +14,13 @@ def main():
         epilog='example:\n  python scripts/prepare_vimeo90k.py vimeo_septuplet.zip -o datasets/vimeo90k\n\n'
                'ROOT is the septuplet archive, or the folder to which it was extracted, with sequences/,\n'
                'sep_trainlist.txt and sep_testlist.txt. An interrupted run goes on where it was when started\n'
-               'again. About 90 GB are written, with --codec raw 170 GB. See docs/data.md.')
+               'again. About 65 GB are written, with --codec raw 165 GB. See docs/data.md.')
     parser.add_argument('root', type=Path, help='the septuplet archive, or its folder')
     parser.add_argument('-o', '--out', type=Path, required=True, help='folder to write, e.g. datasets/vimeo90k')
     parser.add_argument('--only', choices=('train', 'test'), help='make this split alone')
     parser.add_argument('--test-clips', default=100, type=number_or_all,
                         help="draw this many test clips, or 'all'; default: %(default)s, as in the paper")
-    parser.add_argument('--seed', type=int, default=0, help='for drawing the test clips; default: %(default)s')
+    parser.add_argument('--seed', type=seed, default=0, help='for drawing the test clips; default: %(default)s')
     add_packing_arguments(parser)
     args = parser.parse_args()
     try:

@@ -22,6 +22,12 @@ class _ClipDataset(Dataset):
     def __init__(self, opt):
         self.opt = opt
         self.scale = opt.get('scale', 4)
+        for name in ('scale', 'gt_size', 'num_frame'):
+            value = opt.get(name)
+            if value is not None and not (isinstance(value, int) and value > 0):
+                raise DataError(f'{name}: expected a whole number above 0, got {value!r}.')
+        if not isinstance(opt['io_backend'], dict) or list(opt['io_backend']) != ['type']:
+            raise DataError(f"io_backend: expected {{type: lmdb}} or {{type: disk}}, got {opt['io_backend']!r}.")
         backend = opt['io_backend']['type']
         self.lq = ClipStore(opt['dataroot_lq'], backend)
         self.gt = ClipStore(opt['dataroot_gt'], backend) if opt.get('dataroot_gt') else None
@@ -96,8 +102,6 @@ class ClipTrainDataset(_ClipDataset):
             self._ends = np.cumsum([clip.frames - self.num_frame + 1 for clip in self.clips])
 
     def _check_lengths(self):
-        if self.num_frame < 1:
-            raise DataError(f'num_frame: expected 1 or more, got {self.num_frame}.')
         short = [clip for clip in self.clips if clip.frames < self._span(max(self.intervals))]
         if short:
             steps = f' in steps of {max(self.intervals)}' if max(self.intervals) > 1 else ''

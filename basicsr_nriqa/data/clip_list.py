@@ -22,7 +22,7 @@ def read_clip_list(path):
         DataError: no such file, no clip in it, a clip without frames, or a clip that is named twice.
     """
     try:
-        text = Path(path).read_text(encoding='utf-8')
+        text = Path(path).read_text(encoding='utf-8-sig')
     except FileNotFoundError:
         raise DataError(f'{path}: no such file. Expected a list of clips, one such as 00001/0001 a line.') from None
     except (OSError, UnicodeDecodeError) as error:
@@ -45,7 +45,14 @@ def parse_clip_list(text, path):
         if frames == 0 or not clip:
             raise DataError(f'{path}, line {number}: {line[:80]!r} is no clip with frames. Expected one such as '
                             '00001/0001 7 (256,448,3).')
+        check_clip_name(clip, f'{path}, line {number}')
         clips[clip] = frames
     if not clips:
         raise DataError(f'{path}: the list names no clip.')
     return clips
+
+
+def check_clip_name(name, place):
+    """Raise a DataError, which begins with ``place``, where images of a clip could be written outside their folder."""
+    if name.startswith('/') or '..' in name.split('/'):
+        raise DataError(f"{place}: clip '{name}' has a name that leads out of its folder. Rename it.")

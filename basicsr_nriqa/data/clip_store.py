@@ -4,6 +4,7 @@ import re
 from itertools import pairwise
 from pathlib import Path
 
+from basicsr_nriqa.data.clip_list import check_clip_name
 from basicsr_nriqa.data.errors import DataError
 from basicsr_nriqa.data.image_codec import decode_image, image_size
 from basicsr_nriqa.data.lmdb_store import LmdbReader
@@ -108,6 +109,8 @@ class ClipStore:
             clips.setdefault(key.rpartition('/')[0], []).append(key)
         if not clips:
             raise DataError(f'{self.root}: no frame is in there.')
+        for folder in clips:
+            check_clip_name(folder, self.root)
         clips = {folder: sorted(clips[folder], key=natural) for folder in sorted(clips, key=natural)}
         for keys in clips.values():
             for key, following in pairwise(keys):
@@ -120,9 +123,15 @@ class ClipStore:
             yield from self._reader.listed_keys()
             return
         for place, folders, files in os.walk(self.root, followlinks=True):  # a subset is often a folder of links
-            folders[:] = [name for name in folders if name[0] != '.']
+            folders[:] = [name for name in folders if name[0] != '.' and not _leads_back(place, name)]
             folder = os.path.relpath(place, self.root)
             for name in files:
                 frame, suffix = os.path.splitext(name)
                 if suffix in _SPELLINGS and name[0] != '.':
                     yield frame_key('' if folder == '.' else folder, frame)
+
+
+def _leads_back(place, name):
+    """Whether a folder is a link to one that it is in."""
+    path = os.path.join(place, name)
+    return os.path.islink(path) and f'{os.path.realpath(place)}/'.startswith(f'{os.path.realpath(path)}/')

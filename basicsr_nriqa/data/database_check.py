@@ -1,6 +1,9 @@
 """Whether a database is whole: all keys, checksums, sizes, decodable, LR and GT belonging together."""
+import multiprocessing
 import os
+import signal
 import zlib
+from contextlib import suppress
 from typing import NamedTuple
 
 from tqdm import tqdm
@@ -8,7 +11,7 @@ from tqdm import tqdm
 from basicsr_nriqa.data.clip_list import read_clip_list
 from basicsr_nriqa.data.errors import DataError
 from basicsr_nriqa.data.image_codec import decode_image, image_size, is_raw
-from basicsr_nriqa.data.lmdb_store import LmdbReader
+from basicsr_nriqa.data.lmdb_store import LmdbReader, close_databases
 from basicsr_nriqa.data.packing import bounded_map
 
 
@@ -51,6 +54,8 @@ def check_database(path, lr=None, scale=None, clip_list=None, decode=True, worke
     """
     paths = (path, lr) if lr else (path,)
     readers = [LmdbReader(place) for place in paths]
+    for reader in readers:
+        _walk(reader)
     reports, sizes = [], []
     for reader in readers:
         report, by_key = _check(reader, decode, workers, progress)
@@ -59,9 +64,27 @@ def check_database(path, lr=None, scale=None, clip_list=None, decode=True, worke
     if clip_list:
         reports[0].problems.extend(_check_list(read_clip_list(clip_list), readers[0], sizes[0], clip_list))
     if lr:
-        about = reports[0].about or {}
+        about = reports[1].about or {}
         reports[1].problems.extend(_check_pair(*readers, *sizes, scale or about.get('scale')))
     return tuple(reports)
+
+
+def _walk(reader):
+    """Go through a database in a process of its own: LMDB aborts where it meets damaged pages."""
+    close_databases()
+    process = multiprocessing.get_context('fork').Process(target=_touch, args=(reader,))
+    process.start()
+    process.join()
+    if process.exitcode < 0:
+        raise DataError(f'{reader.path}: damaged inside: reading it ends the process '
+                        f'({signal.strsignal(-process.exitcode)}). Copy or make it again.')
+
+
+def _touch(reader):
+    with suppress(DataError):  # which is told later
+        for key in reader.stored_keys():
+            reader.size(key)
+            reader.record(key)
 
 
 def _check(reader, decode, workers, progress):
@@ -93,9 +116,13 @@ def _check(reader, decode, workers, progress):
                 by_key[key] = size
                 sizes[size] = sizes.get(size, 0) + 1
             bar.update()
+    about = reader.about()
     if not stored:
         problems.append(f'{reader.path}: there is no image in it')
-    return Report(len(stored), raw, checksums, sizes, reader.about(), problems), by_key
+    elif about and about.get('frames', len(stored)) != len(stored):
+        problems.append(f"{reader.path}: {len(stored)} images, but it was made with {about['frames']}")
+    problems += _check_clips(by_key, reader)
+    return Report(len(stored), raw, checksums, sizes, about, problems), by_key
 
 
 def _examine(reader, key, listed, decode):
@@ -115,6 +142,15 @@ def _examine(reader, key, listed, decode):
             if shape and tuple(shape[:2]) != tuple(size):
                 found.append(f'{size[1]}x{size[0]} pixels, but {source} says {shape[1]}x{shape[0]}')
     return size, is_raw(data), record is not None, found
+
+
+def _check_clips(sizes, reader):
+    first = {}
+    for key, size in sizes.items():
+        other, wanted = first.setdefault(key.rpartition('/')[0], (key, size))
+        if tuple(size) != tuple(wanted):
+            yield (f'{reader.name(key)}: {size[1]}x{size[0]} pixels, but {other!r} of the same clip '
+                   f'{wanted[1]}x{wanted[0]}')
 
 
 def _check_list(clips, reader, sizes, path):

@@ -1,4 +1,6 @@
 """The files of a data set as it is downloaded: a folder, or a zip archive that need not be extracted."""
+import lzma
+import re
 import zipfile
 import zlib
 from functools import lru_cache
@@ -33,12 +35,17 @@ def open_tree(path, marker):
     for folder in folders:
         if (folder / marker).exists():
             return FolderTree(folder)
-    for archive in sorted(path.glob('*.zip')):
-        prefix = _prefix(_opened_zip(archive), marker)
+    damaged = []
+    for archive in sorted(path.glob('*.[zZ][iI][pP]')):
+        try:
+            prefix = _prefix(_opened_zip(archive), marker)
+        except DataError as error:  # it may be another data set's
+            damaged.append(f'\n{error}')
+            continue
         if prefix is not None:
             return ZipTree(archive, prefix)
     raise DataError(f"{path}: there is no '{marker}' in this folder, nor in a zip archive in it. Give the extracted "
-                    'folder or the archive itself.')
+                    f'folder or the archive itself.{"".join(damaged)}')
 
 
 class FolderTree:
@@ -81,8 +88,13 @@ class ZipTree:
         self._archive = _opened_zip(path)
         self._folders = {}
         for name in self._archive.namelist():
-            folder, _, child = name.rstrip('/').rpartition('/')
-            self._folders.setdefault(folder, set()).add(child)
+            folder = name.rstrip('/')
+            while folder:  # those above it need not have entries of their own
+                folder, _, child = folder.rpartition('/')
+                children = self._folders.setdefault(folder, set())
+                if child in children:
+                    break
+                children.add(child)
 
     def read(self, name):
         """A file's bytes; OSError where it is missing or damaged."""
@@ -90,7 +102,7 @@ class ZipTree:
             return self._archive.read(self.prefix + name)
         except KeyError:
             raise FileNotFoundError('it is not in the archive') from None
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError) as error:
             raise OSError(f'the archive is damaged there, or packed in a way that Python cannot read: {error}; '
                           'download it again or extract it first') from error
 
@@ -115,7 +127,7 @@ def _opened_zip(path):
 def _prefix(archive, marker):
     """What stands before ``marker`` in the names of an archive, or None where it is not in it."""
     for name in archive.namelist():
-        place = f'/{name}'.find(f'/{marker}')
-        if place >= 0 and name[place + len(marker):place + len(marker) + 1] in ('', '/'):
-            return name[:place]
+        found = marker in name and re.match(rf'((?:.*?/)?){re.escape(marker)}(?:/|$)', name)
+        if found and not name.startswith('__MACOSX/'):
+            return found[1]
     return None

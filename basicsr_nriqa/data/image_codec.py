@@ -4,18 +4,17 @@ A raw image is :data:`RAW_MAGIC`, then height and width as little-endian 32-bit 
 one after the other: a crop of it in a memory-mapped file touches its own rows only.
 """
 import struct
+from contextlib import suppress
 
 import cv2
 import numpy as np
 
 from basicsr_nriqa.data.errors import DataError
-from basicsr_nriqa.data.png_decoder import decode_png
+from basicsr_nriqa.data.png_decoder import decode_png, png_size
 
 CODECS = ('png', 'raw')
 RAW_MAGIC = b'\x93IQARAW\n'
-_PNG_MAGIC = b'\x89PNG\r\n\x1a\n'
 _RAW_HEADER = struct.Struct('<8sII')
-_PNG_SIZE = struct.Struct('>4sII')  # of the first chunk, behind the magic and the chunk's length
 
 
 def encode_image(image, codec='png', compress_level=1):
@@ -51,7 +50,8 @@ def decode_image(data, name):
         return _raw_pixels(data, name)
     image = decode_png(data)
     if image is None and len(data):
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        with suppress(cv2.error):  # such as of too many pixels
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise DataError(f'{name}: not a readable image ({len(data)} bytes). '
                         'The file is damaged: make this dataset again, or restore the frame from its source.')
@@ -71,11 +71,7 @@ def image_size(data, name):
     """
     if is_raw(data):
         return _raw_pixels(data, name).shape[:2]
-    if data[:8] == _PNG_MAGIC and len(data) >= 24:
-        kind, width, height = _PNG_SIZE.unpack(data[12:24])
-        if kind == b'IHDR':
-            return height, width
-    return decode_image(data, name).shape[:2]
+    return png_size(data) or decode_image(data, name).shape[:2]
 
 
 def _raw_pixels(data, name):

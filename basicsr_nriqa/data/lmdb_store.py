@@ -165,7 +165,7 @@ class LmdbReader:
         if not meta.is_file():
             raise DataError(f'{meta}: missing. A database in BasicSR\'s format has this list of its keys.')
         listed = {}
-        with meta.open(encoding='utf-8') as lines:
+        with meta.open(encoding='utf-8', errors='surrogateescape') as lines:
             for number, line in enumerate(lines, 1):
                 found = _META_LINE.match(line)
                 if found:
@@ -186,8 +186,11 @@ class LmdbReader:
             if self._place not in _environments:
                 _environments[self._place] = _opened(self._place)
             environment, inner = _environments[self._place]
-            with environment.begin(buffers=True) as transaction:
-                yield transaction, inner
+            try:
+                with environment.begin(buffers=True) as transaction:
+                    yield transaction, inner
+            except (lmdb.Error, struct.error, UnicodeDecodeError) as error:
+                raise _damaged(self.path, error) from error
 
     @contextmanager
     def _value(self, key):
@@ -204,18 +207,35 @@ class LmdbReader:
             return data and bytes(data)
 
 
+def check_length(environment, path):
+    """Raise a DataError where a database's file is shorter than it says: reading behind its end kills the process."""
+    whole = (environment.info()['last_pgno'] + 1) * environment.stat()['psize']
+    size = (Path(path) / 'data.mdb').stat().st_size
+    if size < whole:
+        raise DataError(f'{path}: data.mdb is cut off ({size} of {whole} bytes). Copy or make it again.')
+
+
 def _opened(place):
+    environment = None
     try:
         # the system's read-ahead, as an image is read as a whole or in long pieces
         environment = lmdb.open(place, readonly=True, lock=False, max_dbs=1, meminit=False)
-    except lmdb.Error as error:
-        raise DataError(f'{place}: no readable LMDB database ({error}). Make it again.') from error
-    whole = (environment.info()['last_pgno'] + 1) * environment.stat()['psize']
-    size = os.path.getsize(os.path.join(place, 'data.mdb'))
-    if size < whole:  # what is behind the end of a mapped file kills the process that reads it
-        environment.close()
-        raise DataError(f'{place}: data.mdb is cut off ({size} of {whole} bytes). Copy or make it again.')
-    try:
-        return environment, environment.open_db(RECORDS, create=False)
-    except lmdb.NotFoundError:  # made by BasicSR
-        return environment, None
+        check_length(environment, place)
+        try:
+            return environment, environment.open_db(RECORDS, create=False)
+        except lmdb.NotFoundError:  # made by BasicSR
+            return environment, None
+    except BaseException as error:
+        if environment:
+            environment.close()
+        if isinstance(error, (lmdb.InvalidError, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.VersionMismatchError,
+                              lmdb.PanicError)):
+            raise _damaged(place, error) from error
+        if isinstance(error, lmdb.Error):
+            raise DataError(f'{place}: cannot be opened ({error}). If this process reads it in another way, too, close '
+                            'that: LMDB opens a database once in a process.') from error
+        raise
+
+
+def _damaged(path, error):
+    return DataError(f'{path}: no whole LMDB database ({error}). Copy or make it again.')

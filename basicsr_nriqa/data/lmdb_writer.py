@@ -1,18 +1,17 @@
 """Writing LMDB databases of images so that a partial one never looks whole and an interrupted one goes on."""
-import fcntl
 import json
-import os
+import struct
 import time
 import zlib
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import lmdb
 
 from basicsr_nriqa.data.errors import DataError
 from basicsr_nriqa.data.image_codec import is_raw
-from basicsr_nriqa.data.lmdb_store import ABOUT, RECORDS, Record
-from basicsr_nriqa.files import flush, free_space, gigabytes
+from basicsr_nriqa.data.lmdb_store import ABOUT, RECORDS, Record, check_length, close_databases
+from basicsr_nriqa.files import exclusive, flush, free_space, gigabytes
 
 _INITIAL_MAP = 64 * 2**20
 _COMMIT_BYTES = 32 * 2**20  # held in memory until they are written
@@ -48,37 +47,28 @@ class LmdbWriter:
             raise DataError(f'{self.path}: the name of a database must end in .lmdb (BasicSR checks it).')
 
     def __enter__(self):
-        self._must_be_new()
-        with self._told():
-            self.partial.mkdir(parents=True, exist_ok=True)
-            self._lock()
-        try:
-            self._must_be_new()  # what held the lock may have finished
+        self._failed = False
+        with ExitStack() as stack:
+            with self._told():
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(self._locked())
+            if self.path.exists():
+                raise DataError(f'{self.path} exists already. Remove it to pack it again.')
             self._open()
-        except BaseException:
-            os.close(self._lock_file)
-            raise
+            self._held = stack.pop_all()
         return self
 
-    def _must_be_new(self):
-        if self.path.exists():
-            raise DataError(f'{self.path} exists already. Remove it to pack it again.')
-
-    def _lock(self):
-        """The system gives the lock back when the process ends, however it ends."""
-        self._lock_file = os.open(self.partial / 'packing.lock', os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._lock_file)
-            raise DataError(f'{self.partial}: another process is packing this database. Wait for it, or write to '
-                            'another folder.') from None
+    def _locked(self):
+        return exclusive(self.path.with_name(f'.{self.path.name}.lock'))
 
     def _open(self):
-        self._pending, self._pending_bytes, self._committed, self._failed = {}, 0, time.monotonic(), False
+        self._pending, self._pending_bytes, self._committed = {}, 0, time.monotonic()
+        close_databases()  # this process may have read what is here
         with self._told():
+            self.partial.mkdir(exist_ok=True)
             self.environment = lmdb.open(str(self.partial), map_size=_INITIAL_MAP, max_dbs=1, meminit=False)
             try:
+                check_length(self.environment, self.partial)
                 self._records = self.environment.open_db(RECORDS)
                 with self.environment.begin(write=True) as transaction:
                     begun = transaction.get(ABOUT, db=self._records)
@@ -100,7 +90,7 @@ class LmdbWriter:
         if key in self._pending:
             return self._pending[key][1]
         name = self._encoded(key)
-        with self.environment.begin(buffers=True) as transaction:
+        with self._told(), self.environment.begin(buffers=True) as transaction:
             record, data = transaction.get(name, db=self._records), transaction.get(name)
             record = record and Record.unpack(record)
             return record if record and data is not None and zlib.crc32(data) == record.crc32 else None
@@ -149,12 +139,18 @@ class LmdbWriter:
         """Errors of the system and of LMDB as ours."""
         try:
             yield
+        except BlockingIOError:
+            raise DataError(f'{self.path}: another process is packing this database. Wait for it, or write to another '
+                            'folder.') from None
+        except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError, struct.error) as error:
+            self._failed = True
+            raise DataError(f'{self.partial}: damaged ({error}). Remove it and start again.') from error
         except (lmdb.Error, OSError) as error:
             self._failed = True
             # LMDB calls a write that a full disk cut short an input/output error
             raise DataError(f'{self.partial}: cannot be written ({getattr(error, "strerror", None) or error}; '
                             f'{gigabytes(free_space(self.partial))} are free there). What was packed so far is kept: '
-                            'make room, or allow writing there, and start again to go on.') from error
+                            'when this is mended, start again to go on.') from error
 
     def __exit__(self, exception_type, exception, traceback):
         try:
@@ -164,7 +160,7 @@ class LmdbWriter:
                     self._finish()
         finally:
             self.environment.close()
-            os.close(self._lock_file)
+            self._held.close()
 
     def _finish(self):
         with self._told():
@@ -174,7 +170,7 @@ class LmdbWriter:
                     if key != ABOUT:
                         lines.write(Record.unpack(record).meta_line(key.decode()))
             flush(meta)
-            (self.partial / 'packing.lock').unlink()
+            flush(self.partial)
             self.partial.rename(self.path)
             flush(self.path.parent)
 

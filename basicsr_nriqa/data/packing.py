@@ -2,9 +2,10 @@
 import hashlib
 import math
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from tqdm import tqdm
 from basicsr_nriqa.data.degradation import check_degradation, degrade
 from basicsr_nriqa.data.errors import DataError
 from basicsr_nriqa.data.image_codec import CODECS, decode_image, encode_image, is_raw
-from basicsr_nriqa.data.lmdb_store import LmdbReader, close_databases
+from basicsr_nriqa.data.lmdb_store import LmdbReader
 from basicsr_nriqa.data.lmdb_writer import LmdbWriter, differences
 from basicsr_nriqa.files import free_space, gigabytes, write_atomically
 
@@ -40,15 +41,16 @@ def pack_pairs(frames, gt_path, lr_path, *, scale, degradation='BI', codec='png'
                description='packing', about=None, check_space=True):
     """Pack GT frames and their LR frames.
 
-    Both databases appear under their names when all is packed. An interrupted run is continued: what is packed already
-    is verified by its checksum and left out. Databases that are complete, with the same settings, are left alone.
+    Each database appears under its name when all is in it. An interrupted run is continued: what is packed already is
+    verified by its checksum and left out. A database that is complete, with the same settings, is left alone; so GT is
+    packed once for LR of several kinds.
 
     Args:
         frames (Sequence[Frame]): All frames, those of a clip one after the other. Each is asked for when it is needed.
         gt_path, lr_path (str | Path): The databases, ``NAME.lmdb``.
         scale (int): LR is ``1/scale`` of GT.
         degradation (str): How LR is made: see :func:`~basicsr_nriqa.data.degradation.degrade`.
-        codec (str): ``png``, BasicSR's format, or ``raw``: read many times faster, 1.7 times the space or more.
+        codec (str): ``png``, BasicSR's format, or ``raw``: read many times faster, about 2.5 times the space.
         workers (int | None): Threads; default: as many as there are cores.
         progress (bool): Show a progress bar.
         description (str): What the bar says.
@@ -64,24 +66,40 @@ def pack_pairs(frames, gt_path, lr_path, *, scale, degradation='BI', codec='png'
     if codec not in CODECS:
         raise DataError(f"codec: '{codec}' is not known; expected one of {', '.join(CODECS)}.")
     check_degradation(scale, degradation)
-    about = {**(about or {}), 'scale': scale, 'degradation': degradation, 'codec': codec, 'frames': len(frames),
-             'keys': _digest(frames)}
-    if _complete(gt_path, lr_path, about):
-        return
-    with LmdbWriter(gt_path, about) as gt, LmdbWriter(lr_path, about) as lr:
-        def convert(frame):
-            return frame.key, *_convert(frame, scale, degradation, codec)
-
+    if not len(frames):
+        raise DataError(f'{gt_path}: there is no frame to pack.')
+    about = {**(about or {}), 'codec': codec, 'frames': len(frames), 'keys': _digest(frames)}
+    with ExitStack() as stack:
+        gt = _writer(gt_path, about, stack)
+        lr = _writer(lr_path, {**about, 'scale': scale, 'degradation': degradation}, stack)
+        if not (gt or lr):
+            return
         if check_space:
-            _check_space(gt_path.parent, frames, gt, lr, convert)
+            _check_space(gt_path.parent, frames, lambda frame: _convert(frame, scale, degradation, codec), gt, lr)
         with tqdm(total=len(frames), desc=description, unit='frame', disable=not progress) as bar:
             shapes = _Shapes()
-            todo = _todo(frames, gt, lr, shapes, bar)
-            for key, gt_data, gt_shape, lr_data, lr_shape in bounded_map(convert, todo, workers):
-                shapes.check(key, gt_shape)
-                gt.put(key, gt_data, gt_shape)
-                lr.put(key, lr_data, lr_shape)
+
+            def convert(frame):
+                return frame.key, *_convert(frame, scale, degradation, codec)
+
+            for key, gt_data, gt_shape, lr_data, lr_shape in bounded_map(
+                    convert, _todo(frames, gt, lr, shapes, bar), workers):
+                shapes.done(key, gt_shape if gt else lr_shape)
+                if gt:
+                    gt.put(key, gt_data, gt_shape)
+                if lr:
+                    lr.put(key, lr_data, lr_shape)
                 bar.update()
+
+
+def database_paths(out, name, scale, degradation):
+    """Where GT and LR of a data set are packed: ``NAME_GT.lmdb``, and ``NAME_LRxS.lmdb`` or ``NAME_LRxS_BD.lmdb``.
+
+    Returns:
+        tuple[Path, Path]: In the folder ``out``.
+    """
+    kind = '' if degradation == 'BI' else f'_{degradation}'
+    return Path(out, f'{name}_GT.lmdb'), Path(out, f'{name}_LRx{scale}{kind}.lmdb')
 
 
 def write_meta_info(path, database, wanted=None):
@@ -91,14 +109,21 @@ def write_meta_info(path, database, wanted=None):
         path (str | Path): Where to write; replaced as a whole.
         database (str | Path): A complete one.
         wanted (Callable | None): Tells of a clip's name whether to list it; default: all.
+
+    Raises:
+        DataError: the list cannot be written.
     """
     clips = {}
     for key, shape in LmdbReader(database).listed().items():
         clip = clips.setdefault(key.rpartition('/')[0], [0, shape])
         clip[0] += 1
-    write_atomically(path, ''.join(f'{clip} {count} ({height},{width},{channels})\n'
-                                   for clip, (count, (height, width, channels)) in clips.items()
-                                   if wanted is None or wanted(clip)))
+    text = ''.join(f'{clip} {count} ({height},{width},{channels})\n'
+                   for clip, (count, (height, width, channels)) in clips.items() if wanted is None or wanted(clip))
+    try:
+        write_atomically(path, text)
+    except OSError as error:
+        raise DataError(f'{path}: cannot be written ({error.strerror}). The databases are complete: start again when '
+                        'this is mended.') from error
 
 
 def _digest(frames):
@@ -108,21 +133,15 @@ def _digest(frames):
     return digest.hexdigest()[:16]
 
 
-def _complete(gt_path, lr_path, about):
-    """Whether both are there and as wanted. One without the other, whose naming was interrupted, becomes partial."""
-    for path in (gt_path, lr_path):
-        if path.exists():
-            made = LmdbReader(path).about() or {}
-            if made != about:
-                raise DataError(f'{path} is there and was made with other settings: {differences(made, about)}. '
-                                'Remove it, or write to another folder.')
-    close_databases()
-    if gt_path.exists() and lr_path.exists():
-        return True
-    for path in (gt_path, lr_path):
-        if path.exists():
-            path.rename(path.with_name(path.name + '.partial'))
-    return False
+def _writer(path, about, stack):
+    """What writes to a database, or None where it is complete, as wanted."""
+    if not path.exists():
+        return stack.enter_context(LmdbWriter(path, about))
+    made = LmdbReader(path).about() or {}
+    if made != about:
+        raise DataError(f'{path} is there and was made with other settings: {differences(made, about)}. Remove it, or '
+                        'write to another folder.')
+    return None
 
 
 def _convert(frame, scale, degradation, codec):
@@ -147,27 +166,53 @@ def _convert(frame, scale, degradation, codec):
 def _todo(frames, gt, lr, shapes, bar):
     """The frames that are not packed yet; both databases are asked, as a stop can fall between the two commits."""
     for frame in frames:
-        record = gt.stored(frame.key)
-        if record and lr.stored(frame.key):
-            shapes.check(frame.key, record.shape)
+        records = [writer.stored(frame.key) for writer in (gt, lr) if writer]
+        if all(records):
+            shapes.seen(frame.key, records[0].shape)
             bar.update()
         else:
+            shapes.begun(frame.key)
             yield frame
 
 
 class _Shapes:
-    """Sees to it that the frames of a clip have one size."""
+    """Sees to it that the frames of a clip have one size; knows the clips in work only."""
 
     def __init__(self):
-        self.clip, self.key, self.shape = None, None, None
+        self.clip, self.first, self.in_work = None, {}, Counter()
 
-    def check(self, key, shape):
-        clip = key.rpartition('/')[0]
+    def begun(self, key):
+        self._enter(_clip(key))
+        self.in_work[_clip(key)] += 1
+
+    def seen(self, key, shape):
+        self._enter(_clip(key))
+        self._check(key, shape)
+
+    def done(self, key, shape):
+        self._check(key, shape)
+        self.in_work[_clip(key)] -= 1
+        self._forget(_clip(key))
+
+    def _enter(self, clip):
         if clip != self.clip:
-            self.clip, self.key, self.shape = clip, key, shape
-        elif shape != self.shape:
-            raise DataError(f"frame '{key}' has {shape[1]}x{shape[0]} pixels, but '{self.key}' of the same clip "
-                            f'{self.shape[1]}x{self.shape[0]}. All frames of a clip must have one size.')
+            left, self.clip = self.clip, clip
+            self._forget(left)
+
+    def _forget(self, clip):
+        if clip != self.clip and not self.in_work[clip]:
+            del self.in_work[clip]
+            self.first.pop(clip, None)
+
+    def _check(self, key, shape):
+        first_key, first = self.first.setdefault(_clip(key), (key, shape))
+        if shape != first:
+            raise DataError(f"frame '{key}' has {shape[1]}x{shape[0]} pixels, but '{first_key}' of the same clip "
+                            f'{first[1]}x{first[0]}. All frames of a clip must have one size.')
+
+
+def _clip(key):
+    return key.rpartition('/')[0]
 
 
 def bounded_map(function, items, workers):
@@ -202,14 +247,14 @@ def usable_cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
-def _check_space(folder, frames, gt, lr, convert):
+def _check_space(folder, frames, convert, gt, lr):
     """Extrapolates from frames spread over all, as the first ones may be black."""
     probes = [frames[index] for index in range(0, len(frames), math.ceil(len(frames) / _PROBES))]
-    missing = [frame for frame in probes if not gt.stored(frame.key)]
-    if not missing:
-        return
-    sizes = [len(gt_data) + len(lr_data) for _, gt_data, _, lr_data, _ in map(convert, missing)]
-    wanted = 1.05 * sum(sizes) / len(probes) * len(frames)
+    missing = [frame for frame in probes if not all(writer.stored(frame.key) for writer in (gt, lr) if writer)]
+    wanted = 0
+    for gt_data, _, lr_data, _ in map(convert, missing):
+        wanted += len(gt_data) * bool(gt) + len(lr_data) * bool(lr)
+    wanted *= 1.05 * len(frames) / len(probes)
     free = free_space(folder)
     if wanted > free:
         raise DataError(f'{folder}: about {gigabytes(wanted)} are still to be written and {gigabytes(free)} are '

@@ -11,7 +11,7 @@ from basicsr.utils import get_root_logger
 from basicsr_nriqa.data.clip_frames import Clip, ClipFrames
 from basicsr_nriqa.data.errors import DataError
 from basicsr_nriqa.data.file_tree import open_tree
-from basicsr_nriqa.data.packing import pack_pairs, write_meta_info
+from basicsr_nriqa.data.packing import database_paths, pack_pairs, write_meta_info
 
 TRAIN_CLIPS, VAL_CLIPS, FRAMES = 240, 30, 100
 REDS4 = ('000', '011', '015', '020')
@@ -21,7 +21,7 @@ SPLITS = ('train', 'test')
 def prepare_reds(root, out, scale=4, test_frames=7, degradation='BI', codec='png', splits=SPLITS, **packing):
     """Pack REDS for training and for testing.
 
-    Written to ``out``, each as ``NAME_GT.lmdb`` and ``NAME_LRxS.lmdb``:
+    Written to ``out``, each as ``NAME_GT.lmdb`` and ``NAME_LRxS.lmdb`` (BD: ``_LRxS_BD``):
 
     - ``reds_train``: all frames of the 270 clips. Lists choose the clips to train on: ``meta_info_REDS_train_GT.txt``
       (official, 240 clips) or ``meta_info_REDS4_train_GT.txt`` (266 clips); ``meta_info_REDS_GT.txt`` has all, as
@@ -59,7 +59,7 @@ def prepare_reds(root, out, scale=4, test_frames=7, degradation='BI', codec='png
         train = []
 
     def pack(name, clips, frames, **about):
-        gt_path, lr_path = out / f'{name}_GT.lmdb', out / f'{name}_LRx{scale}.lmdb'
+        gt_path, lr_path = database_paths(out, name, scale, degradation)
         names = [f'{number:08d}.png' for number in range(frames)]
         pack_pairs(ClipFrames(clips, names), gt_path, lr_path, scale=scale, degradation=degradation, codec=codec,
                    description=f'packing {name}', about={'source': 'REDS', **about}, **packing)

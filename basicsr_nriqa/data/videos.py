@@ -20,7 +20,7 @@ from basicsr_nriqa.data.clip_choice import Measures, choose_clips, measure_video
 from basicsr_nriqa.data.degradation import check_degradation, degrade
 from basicsr_nriqa.data.errors import DataError
 from basicsr_nriqa.data.image_codec import encode_image, image_size
-from basicsr_nriqa.data.packing import Frame, pack_pairs, usable_cores, write_meta_info
+from basicsr_nriqa.data.packing import Frame, database_paths, pack_pairs, usable_cores, write_meta_info
 from basicsr_nriqa.data.video_colour import ToRgb
 from basicsr_nriqa.data.video_file import declared_frames, decoded_frames, opened_video
 from basicsr_nriqa.data.video_sources import list_sources, split_sources
@@ -99,7 +99,7 @@ def _described(part, settings):
 def _data_paths(out, split, settings):
     if settings['format'] == 'png':
         return [out / f'videos_{split}']
-    return [out / f'videos_{split}_GT.lmdb', out / f'videos_{split}_LRx{settings["scale"]}.lmdb']
+    return database_paths(out, f'videos_{split}', settings['scale'], settings['degradation'])
 
 
 def _is_made(out, split, settings):

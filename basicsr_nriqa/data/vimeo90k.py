@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 
 from basicsr_nriqa.data.clip_frames import Clip, ClipFrames
-from basicsr_nriqa.data.clip_list import parse_clip_list, read_clip_list  # noqa: F401
+from basicsr_nriqa.data.clip_list import parse_clip_list
 from basicsr_nriqa.data.errors import DataError
 from basicsr_nriqa.data.file_tree import open_tree
-from basicsr_nriqa.data.packing import pack_pairs, write_meta_info
+from basicsr_nriqa.data.packing import database_paths, pack_pairs, write_meta_info
 
 NAMES = [f'im{number}.png' for number in range(1, 8)]
 LISTS = {'train': 'sep_trainlist.txt', 'test': 'sep_testlist.txt'}
@@ -17,9 +17,9 @@ def prepare_vimeo90k(root, out, scale=4, test_clips=None, seed=0, degradation='B
                      **packing):
     """Pack the septuplet set: all seven frames as GT, and their LR.
 
-    Written to ``out``, for each split train and test: ``vimeo90k_SPLIT_GT.lmdb``, ``vimeo90k_SPLIT_LRxS.lmdb`` and
-    ``meta_info_Vimeo90K_SPLIT_GT.txt`` (BasicSR's format), which also tells the test clips that were drawn. Databases
-    that are complete are left alone, an interrupted one is continued.
+    Written to ``out``, for each split train and test: ``vimeo90k_SPLIT_GT.lmdb``, ``vimeo90k_SPLIT_LRxS.lmdb`` (BD:
+    ``_LRxS_BD``) and ``meta_info_Vimeo90K_SPLIT_GT.txt`` (BasicSR's format), which also tells the test clips that were
+    drawn. Databases that are complete are left alone, an interrupted one is continued.
 
     Args:
         root (Path): The archive ``vimeo_septuplet.zip``, or what it holds: ``sequences/``, ``sep_trainlist.txt`` and
@@ -39,7 +39,8 @@ def prepare_vimeo90k(root, out, scale=4, test_clips=None, seed=0, degradation='B
     """
     out = Path(out)
     tree = open_tree(root, LISTS['train'])
-    for split in splits:
+    parts = []
+    for split in splits:  # all that can be wrong with the lists and names is told before anything is packed
         clips = _listed(tree, LISTS[split])
         about = {'source': 'Vimeo-90K septuplets', 'split': split}
         if split == 'test' and test_clips is not None:
@@ -49,8 +50,9 @@ def prepare_vimeo90k(root, out, scale=4, test_clips=None, seed=0, degradation='B
             chosen = np.random.default_rng(seed).choice(len(clips), test_clips, replace=False)
             clips = [clips[index] for index in sorted(chosen)]
             about.update(drawn=test_clips, seed=seed)
-        gt_path, lr_path = out / f'vimeo90k_{split}_GT.lmdb', out / f'vimeo90k_{split}_LRx{scale}.lmdb'
-        frames = ClipFrames([Clip(clip, tree, f'sequences/{clip}') for clip in clips], NAMES)
+        parts.append((split, about, ClipFrames([Clip(clip, tree, f'sequences/{clip}') for clip in clips], NAMES)))
+    for split, about, frames in parts:
+        gt_path, lr_path = database_paths(out, f'vimeo90k_{split}', scale, degradation)
         pack_pairs(frames, gt_path, lr_path, scale=scale, degradation=degradation, codec=codec,
                    description=f'packing {split}', about=about, **packing)
         write_meta_info(out / f'meta_info_Vimeo90K_{split}_GT.txt', gt_path)
@@ -58,7 +60,7 @@ def prepare_vimeo90k(root, out, scale=4, test_clips=None, seed=0, degradation='B
 
 def _listed(tree, name):
     try:
-        return list(parse_clip_list(tree.read(name).decode(), tree.place(name)))
-    except OSError as error:
-        raise DataError(f'{tree.place(name)}: cannot be read ({error.strerror or error}). Expected the list of clips '
+        return list(parse_clip_list(tree.read(name).decode('utf-8-sig'), tree.place(name)))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f'{tree.place(name)}: cannot be read ({error}). Expected the list of clips '
                         'that the archive has.') from error

@@ -122,7 +122,7 @@ def test_one_of_the_two_was_named_before_the_end(tmp_path):
 @pytest.mark.parametrize('damage, message', [
     (lambda image: b'', r'place of 4: not a readable image \(0 bytes\)'),
     (lambda image: encode_image(image)[:300], r'place of 4: not a readable image \(300 bytes\)'),
-    (lambda image: image[:30], r'place of 4: degradation BI: 48x30 is not divisible by the scale 4\. Crop it to 48x28 first'),
+    (lambda image: image[:30], r'place of 4: degradation BI: 48x30 is not divisible by the scale 4'),
     (lambda image: image[:28], r"frame 'clip 1/im2' has 48x28 pixels, but 'clip 1/im1' of the same clip 48x32"),
 ])
 def test_damaged_frames_and_mixed_sizes(tmp_path, damage, message):
