@@ -186,7 +186,7 @@ class _Check:
         if is_train and options.get('phase') == 'train':
             required += ('batch_size_per_gpu', 'num_worker_per_gpu')
         if dataset and options.get('phase') != 'train' and not hasattr(dataset, 'lazily'):
-            self.add(f'{where}:type', f"{options['type']} does not give whole clips, as validation here needs them. Use "
+            self.add(f'{where}:type', f"{options['type']} does not give whole clips, which validation here needs. Use "
                                       'ClipTestDataset.')
         if hasattr(dataset, 'OPTIONS'):
             self.keys(options, {**_DATASET, **_clip_options(dataset)}, f'{where}:', required + dataset.REQUIRED)

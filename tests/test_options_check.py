@@ -91,6 +91,8 @@ def test_the_tiny_training_is_accepted(problems):
     ('network_g__num_block', 3, "network_g:num_block: unknown option (did you mean 'num_blocks'?)"),
     ('network_g__spynet_path', 'spynet.pth', 'network_g:spynet_path: spynet.pth: no such file'),
     ('model_type', 'VideoIQAModle', "no model is called 'VideoIQAModle' (did you mean 'VideoIQAModel'?)"),
+    ('datasets__val', {'name': 'x', 'type': 'VideoRecurrentTestDataset', 'phase': 'val', 'dataroot_gt': '.',
+                       'dataroot_lq': '.'}, 'datasets:val:type: VideoRecurrentTestDataset does not give whole clips'),
     ('datasets__train__gt_sise', 3, "datasets:train:gt_sise: unknown option (did you mean 'gt_size'?)"),
     ('datasets__train__gt_size', '64', "datasets:train:gt_size: expected a whole number, got '64'"),
     ('datasets__train__batch_size_per_gpu', ..., 'datasets:train:batch_size_per_gpu: is missing'),

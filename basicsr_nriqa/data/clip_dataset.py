@@ -26,7 +26,7 @@ class _ClipDataset(Dataset):
             value = opt.get(name)
             if value is not None and not (isinstance(value, int) and value > 0):
                 raise DataError(f'{name}: expected a whole number above 0, got {value!r}.')
-        if not isinstance(opt['io_backend'], dict) or list(opt['io_backend']) != ['type']:
+        if not isinstance(opt['io_backend'], dict) or 'type' not in opt['io_backend']:
             raise DataError(f"io_backend: expected {{type: lmdb}} or {{type: disk}}, got {opt['io_backend']!r}.")
         backend = opt['io_backend']['type']
         self.lq = ClipStore(opt['dataroot_lq'], backend)

@@ -139,13 +139,11 @@ class LmdbReader:
 
     def record(self, key):
         """The :class:`Record` of an image, or None where the database has none of it."""
-        data = self._inner(key.encode())
-        return data and Record.unpack(data)
+        return self._inner(key.encode(), Record.unpack)
 
     def about(self):
         """The note (dict) about the making of this database, or None where it has none."""
-        data = self._inner(ABOUT)
-        return data and json.loads(data)
+        return self._inner(ABOUT, json.loads)
 
     def stored_keys(self):
         """All keys of images that are stored, sorted, whatever meta_info.txt says."""
@@ -189,7 +187,7 @@ class LmdbReader:
             try:
                 with environment.begin(buffers=True) as transaction:
                     yield transaction, inner
-            except (lmdb.Error, struct.error, UnicodeDecodeError) as error:
+            except (lmdb.Error, struct.error, json.JSONDecodeError, UnicodeDecodeError) as error:
                 raise _damaged(self.path, error) from error
 
     @contextmanager
@@ -201,10 +199,10 @@ class LmdbReader:
                                 'not belong together, or packing was incomplete.')
             yield data
 
-    def _inner(self, key):
+    def _inner(self, key, parse):
         with self._transaction() as (transaction, inner):
             data = inner and transaction.get(key, db=inner)
-            return data and bytes(data)
+            return None if data is None else parse(bytes(data))
 
 
 def check_length(environment, path):

@@ -214,8 +214,13 @@ def test_errors_name_the_thing(train_opt, of_lengths, sample, tmp_path):
         build_dataset({**train_opt, 'num_frame': 8})
     with pytest.raises(DataError, match=r"3 frames in steps of 2 do not fit into clip 'clip 3' of 3\. "):
         build_dataset({**of_lengths, 'interval_list': [1, 2]})
-    with pytest.raises(DataError, match='num_frame: expected 1 or more'):
-        build_dataset({**train_opt, 'num_frame': 0})
+    for option in ('num_frame', 'gt_size', 'scale'):
+        for value in (0, -4, 4.0):
+            with pytest.raises(DataError, match=rf'{option}: expected a whole number above 0, got {value}\.'):
+                build_dataset({**train_opt, option: value})
+    for value in ({}, None, {'typ': 'lmdb'}):
+        with pytest.raises(DataError, match=r'io_backend: expected \{type: lmdb\} or \{type: disk\}, got '):
+            build_dataset({**train_opt, 'io_backend': value})
     for option, value in (('interval_list', [0]), ('interval_list', ['1']), ('samples_per_clip', 0),
                           ('samples_per_clip', 'all'), ('filename_tmpl', 'im')):
         with pytest.raises(DataError, match=f'{option}: '):

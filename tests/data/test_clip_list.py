@@ -1,7 +1,7 @@
 import string
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from basicsr_nriqa.data import DataError
@@ -31,7 +31,23 @@ def test_only_the_columns_of_basicsr_are_taken_off(tmp_path):
 @given(clips=st.dictionaries(_NAMES, st.integers(1, 500), min_size=1))
 def test_any_name_comes_back(tmp_path_factory, clips):
     folder = tmp_path_factory.getbasetemp()
+    assume(not any(_leads_out(clip) for clip in clips))
     assert _read(folder, ''.join(f'{clip} {frames} (4,6,3)\n' for clip, frames in clips.items())) == clips
+
+
+def _leads_out(clip):
+    return clip.startswith('/') or '..' in clip.split('/')
+
+
+@pytest.mark.parametrize('clip', ['/etc/clip', '../clip', 'a/../../clip', '..'])
+def test_names_that_lead_out_of_the_folder(tmp_path, clip):
+    with pytest.raises(DataError, match=r"list\.txt, line 2: clip '.*' has a name that leads out of its folder"):
+        _read(tmp_path, f'a..b/..c 7 (4,6,3)\n{clip} 7 (4,6,3)\n')
+
+
+def test_windows_line_ends_and_marks(tmp_path):
+    (tmp_path / 'list.txt').write_bytes('\ufeff00001/0001 7 (4,6,3)\r\n\r\nb\r\n'.encode())
+    assert read_clip_list(tmp_path / 'list.txt') == {'00001/0001': 7, 'b': None}
 
 
 def test_errors_name_the_line(tmp_path):

@@ -10,6 +10,7 @@ from basicsr_nriqa.data import DataError
 from basicsr_nriqa.data.database_check import check_database
 from basicsr_nriqa.data.image_codec import encode_image
 from basicsr_nriqa.data.lmdb_store import LmdbReader, close_databases
+from basicsr_nriqa.data.lmdb_writer import LmdbWriter
 from basicsr_nriqa.data.packing import Frame, pack_pairs
 
 
@@ -41,7 +42,7 @@ def test_a_whole_pair(pair, decode):
     gt, lr = check_database(*pair, decode=decode, progress=False)
     assert not gt.problems and not lr.problems
     assert (gt.images, gt.checksums, gt.sizes) == (3, 3, {(16, 24): 3}) and lr.sizes == {(4, 6): 3}
-    assert gt.raw in (0, 3) and gt.about['scale'] == 4
+    assert gt.raw in (0, 3) and lr.about['scale'] == 4
 
 
 @pytest.mark.parametrize('decode', [True, False])
@@ -66,9 +67,34 @@ def test_missing_and_unlisted_keys(pair):
     gt, lr = pair
     assert _problems(*pair) == [
         f"{gt}, key 'a/im3': listed in meta_info.txt, but not stored",
+        f'{gt}: 2 images, but it was made with 3',
         f"{lr}, key 'b/im1': stored, but not listed in meta_info.txt",
+        f'{lr}: 4 images, but it was made with 3',
         f"{gt}, key 'a/im3': no whole image, but {lr} has one",
         f"{gt}, key 'b/im1': no whole image, but {lr} has one"]
+
+
+def test_sizes_within_a_clip(tmp_path):
+    with LmdbWriter(tmp_path / 'x.lmdb') as writer:
+        for number, height in enumerate((16, 16, 8)):
+            writer.put(f'a/im{number}', encode_image(_image(0)[:height]), (height, 24, 3))
+    assert _problems(tmp_path / 'x.lmdb') == [
+        f"{tmp_path / 'x.lmdb'}, key 'a/im2': 24x8 pixels, but 'a/im0' of the same clip 24x16"]
+
+
+def test_any_damaged_page_is_told(pair, tmp_path):
+    """LMDB aborts the process, reports an error or does not notice; nothing may end in a traceback."""
+    gt = pair[0]
+    whole = (gt / 'data.mdb').read_bytes()
+    told = 0
+    for page in range(2, len(whole) // 4096):
+        close_databases()
+        (gt / 'data.mdb').write_bytes(whole[:4096 * page] + bytes(4096) + whole[4096 * (page + 1):])
+        try:
+            told += bool(_problems(gt))
+        except DataError as error:
+            told += 'damaged inside' in str(error) or 'no whole LMDB database' in str(error)
+    assert told >= 2  # the pages of the two trees; of the others some are free
 
 
 def test_another_scale_and_a_list(pair, tmp_path):

@@ -42,6 +42,25 @@ def test_it_is_found_and_read(folder, archive, tmp_path, kind, marker):
         tree.read('sequences/1/im2.png')
 
 
+def test_an_archive_without_entries_of_folders(tmp_path):
+    with zipfile.ZipFile(tmp_path / 'x.zip', 'w') as archive:
+        archive.writestr('__MACOSX/train/train_sharp/000/._a', 'x')
+        archive.writestr('train/train_sharp/000/a.png', 'x')
+        archive.writestr('train/train_sharp/001/a.png', 'y')
+    tree = open_tree(tmp_path / 'x.zip', 'train_sharp')
+    assert tree.names('train_sharp') == {'000', '001'} and tree.names('train_sharp/001') == {'a.png'}
+    assert tree.read('train_sharp/001/a.png') == b'y'
+
+
+def test_a_damaged_archive_beside_the_one_that_is_wanted(tmp_path, archive):
+    (tmp_path / 'both').mkdir()
+    (tmp_path / 'both/a.zip').write_bytes(b'PK nothing')
+    with pytest.raises(DataError, match=r"no 'list\.txt' in this folder(.|\n)*a\.zip: not a whole zip archive"):
+        open_tree(tmp_path / 'both', 'list.txt')
+    shutil.copy(archive, tmp_path / 'both/b.ZIP')
+    assert open_tree(tmp_path / 'both', 'list.txt').read('list.txt') == b'0\n1\n2\n'
+
+
 def test_a_truncated_archive(archive):
     with open(archive, 'r+b') as file:
         file.truncate(700)

@@ -1,3 +1,4 @@
+import zlib
 from contextlib import suppress
 
 import cv2
@@ -27,6 +28,14 @@ def test_crops_and_fortran_order_are_encoded_as_they_look():
     for view in (image[2:5, 1:7], image[::-1], image.transpose(1, 0, 2)):
         for codec in CODECS:
             assert (decode_image(encode_image(view, codec), 'x') == view).all()
+
+
+def test_a_png_that_is_turned_has_the_size_of_its_pixels():
+    data = encode_image(np.zeros((6, 10, 3), np.uint8))
+    exif = b'MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0'  # orientation 6
+    chunk = b'eXIf' + exif
+    data = data[:33] + len(exif).to_bytes(4, 'big') + chunk + zlib.crc32(chunk).to_bytes(4, 'big') + data[33:]
+    assert image_size(data, 'x') == decode_image(data, 'x').shape[:2]
 
 
 def test_other_formats_have_a_size_too():

@@ -4,13 +4,14 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
+import lmdb
 import numpy as np
 import pytest
 from filesystems import in_child, mount_read_only
 
 from basicsr_nriqa.data import DataError
 from basicsr_nriqa.data.image_codec import encode_image
-from basicsr_nriqa.data.lmdb_store import LmdbReader
+from basicsr_nriqa.data.lmdb_store import LmdbReader, close_databases
 from basicsr_nriqa.data.lmdb_writer import LmdbWriter
 
 
@@ -77,6 +78,40 @@ def test_a_read_only_disk(database):
     assert (in_child(read) == _image(2)).all()
 
 
+def test_what_another_reader_holds_is_not_called_damaged(database):
+    close_databases()
+    with lmdb.open(str(database), readonly=True, lock=False), pytest.raises(
+            DataError, match=r'x\.lmdb: cannot be opened \(.*already open in this process.*LMDB opens a database once'):
+        LmdbReader(database).image('a/im0')
+    assert (LmdbReader(database).image('a/im0') == _image(0)).all()
+
+
+def test_a_key_with_the_name_of_the_inner_database(tmp_path):
+    with lmdb.open(str(tmp_path / 'x.lmdb')) as environment, environment.begin(write=True) as transaction:
+        transaction.put(b'basicsr_nriqa', b'an image')
+    with pytest.raises(DataError, match=r'x\.lmdb: cannot be opened'):
+        LmdbReader(tmp_path / 'x.lmdb').stored_keys()
+
+
+def test_a_damaged_record(database):
+    close_databases()
+    with lmdb.open(str(database), max_dbs=1) as environment:
+        records = environment.open_db(b'basicsr_nriqa')
+        with environment.begin(write=True) as transaction:
+            transaction.put(b'a/im1', b'short', db=records)
+    with pytest.raises(DataError, match=r'x\.lmdb: no whole LMDB database \(unpack'):
+        LmdbReader(database).record('a/im1')
+
+
+def test_a_database_that_is_packed_again_is_read_anew(database):
+    reader = LmdbReader(database)
+    assert (reader.image('a/im0') == _image(0)).all()
+    shutil.rmtree(database)
+    with LmdbWriter(database) as writer:
+        writer.put('a/im0', encode_image(_image(9)), (20, 30, 3))
+    assert (reader.image('a/im0') == _image(9)).all()
+
+
 def test_errors_name_the_thing(tmp_path):
     with pytest.raises(DataError, match=r'nowhere\.lmdb: no LMDB database'):
         LmdbReader(tmp_path / 'nowhere.lmdb')
@@ -98,5 +133,5 @@ def test_errors_name_the_thing(tmp_path):
         reader.listed()
     shutil.copytree(tmp_path / 'x.lmdb', tmp_path / 'y.lmdb')
     (tmp_path / 'y.lmdb/data.mdb').write_bytes(b'no database at all' * 1000)
-    with pytest.raises(DataError, match=r'y\.lmdb: no readable LMDB database'):
+    with pytest.raises(DataError, match=r'y\.lmdb: no whole LMDB database'):
         LmdbReader(tmp_path / 'y.lmdb').get('broken')

@@ -109,6 +109,18 @@ def test_a_second_packer_is_refused(tmp_path):
     assert not writer.partial.exists()
 
 
+def test_a_partial_database_that_is_cut_off_is_told_instead_of_killing_the_process(tmp_path):
+    with pytest.raises(KeyboardInterrupt), LmdbWriter(tmp_path / 'x.lmdb') as writer:
+        _put(writer, *range(20))
+        raise KeyboardInterrupt
+    with (writer.partial / 'data.mdb').open('r+b') as file:
+        file.truncate(3 * 4096)
+    with pytest.raises(DataError, match=r'x\.lmdb\.partial: data\.mdb is cut off \(12288 of'):
+        LmdbWriter(tmp_path / 'x.lmdb').__enter__()
+    with pytest.raises(DataError, match='is cut off'):  # and the lock was given back
+        LmdbWriter(tmp_path / 'x.lmdb').__enter__()
+
+
 def test_a_full_disk_loses_nothing(tmp_path):
     """A real small disk, on which there is more room afterwards."""
     disk = tmp_path / 'disk'

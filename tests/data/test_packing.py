@@ -12,7 +12,8 @@ from filesystems import in_child, mount_small_disk, start_child
 from basicsr_nriqa.data import DataError, lmdb_writer
 from basicsr_nriqa.data.degradation import degrade
 from basicsr_nriqa.data.image_codec import encode_image
-from basicsr_nriqa.data.lmdb_store import LmdbReader
+from basicsr_nriqa.data.lmdb_store import LmdbReader, close_databases
+from basicsr_nriqa.data.lmdb_writer import LmdbWriter
 from basicsr_nriqa.data.packing import Frame, pack_pairs, write_meta_info
 
 
@@ -61,7 +62,7 @@ def test_a_second_run_leaves_it_alone_and_other_settings_are_refused(tmp_path):
 
     _pack(tmp_path, _frames(3, never))
     assert [(file, file.stat().st_mtime_ns) for file in sorted(tmp_path.rglob('*'))] == before
-    with pytest.raises(DataError, match=r"GT\.lmdb is there and was made with other settings: degradation 'BI', now "
+    with pytest.raises(DataError, match=r"LR\.lmdb is there and was made with other settings: degradation 'BI', now "
                                         r"'BD'\. Remove it"):
         _pack(tmp_path, _frames(3), degradation='BD')
     with pytest.raises(DataError, match='frames 3, now 6'):
@@ -112,11 +113,62 @@ def test_killed_while_packing_then_resumed(tmp_path, monkeypatch):
         assert (lr.image(frame.key) == degrade(_image(index), 4)).all()
 
 
-def test_one_of_the_two_was_named_before_the_end(tmp_path):
+@pytest.mark.parametrize('first', ['GT', 'LR'])
+def test_one_of_the_two_was_named_before_the_end(tmp_path, first):
     _pack(tmp_path, _frames(3))
-    (tmp_path / 'LR.lmdb').rename(tmp_path / 'LR.lmdb.partial')
+    close_databases()
+    other = {'GT': 'LR', 'LR': 'GT'}[first]
+    (tmp_path / f'{other}.lmdb').rename(tmp_path / f'{other}.lmdb.partial')
+    before = (tmp_path / f'{first}.lmdb/data.mdb').stat().st_mtime_ns
     gt, lr = _pack(tmp_path, _frames(3))
     assert len(gt.stored_keys()) == len(lr.stored_keys()) == 3 and not list(tmp_path.glob('*.partial'))
+    assert (tmp_path / f'{first}.lmdb/data.mdb').stat().st_mtime_ns == before
+
+
+def test_gt_serves_for_lr_of_several_kinds(tmp_path):
+    _pack(tmp_path, _frames(3))
+    before = (tmp_path / 'GT.lmdb/data.mdb').stat().st_mtime_ns
+    pack_pairs(_frames(3), tmp_path / 'GT.lmdb', tmp_path / 'BD.lmdb', scale=2, degradation='BD', progress=False)
+    reader = LmdbReader(tmp_path / 'BD.lmdb')
+    assert all((reader.image(frame.key) == degrade(_image(index), 2, 'BD')).all()
+               for index, frame in enumerate(_frames(3)))
+    assert (tmp_path / 'GT.lmdb/data.mdb').stat().st_mtime_ns == before
+    with pytest.raises(DataError, match=r'GT\.lmdb is there and was made with other settings: frames 3, now 6'):
+        pack_pairs(_frames(6), tmp_path / 'GT.lmdb', tmp_path / 'X.lmdb', scale=4, progress=False)
+    with pytest.raises(DataError, match='there is no frame to pack'):
+        _pack(tmp_path / 'none', [])
+
+
+def test_a_frame_that_was_mended_to_another_size_does_not_get_in(tmp_path):
+    """It is packed when the frames behind it, of other clips too, have been seen already."""
+    _pack(tmp_path, _frames(30))
+    close_databases()
+    for kind in ('GT', 'LR'):
+        (tmp_path / f'{kind}.lmdb').rename(tmp_path / f'{kind}.lmdb.partial')
+        with lmdb.open(str(tmp_path / f'{kind}.lmdb.partial'), max_dbs=1) as environment, \
+                environment.begin(write=True) as transaction:
+            transaction.put(b'clip 1/im2', b'damaged')
+    with pytest.raises(DataError, match="'clip 1/im2' has 48x16 pixels, but 'clip 1/im1' of the same clip 48x32"):
+        _pack(tmp_path, _frames(30, lambda seed: _image(seed)[:16]))
+
+
+def test_a_second_process_cannot_break_the_end_of_the_first(tmp_path, monkeypatch):
+    """It comes when LR has its name and GT has not."""
+    seen = []
+    finish = LmdbWriter._finish
+
+    def slowly(writer):
+        if writer.path.name == 'GT.lmdb':
+            assert (tmp_path / 'LR.lmdb').exists()
+            with pytest.raises(DataError, match='another process is packing'):
+                in_child(lambda: _pack(tmp_path, _frames(3)))
+            seen.append(writer)
+        finish(writer)
+
+    monkeypatch.setattr(LmdbWriter, '_finish', slowly)
+    gt, lr = _pack(tmp_path, _frames(3))
+    assert seen and len(gt.stored_keys()) == len(lr.stored_keys()) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['GT.lmdb', 'LR.lmdb']
 
 
 @pytest.mark.parametrize('damage, message', [
@@ -175,6 +227,10 @@ def test_memory_does_not_grow_with_the_number_of_frames(tmp_path):
 
 
 def test_bad_arguments(tmp_path):
+    (tmp_path / 'list').mkdir()
+    gt, _ = _pack(tmp_path / 'whole', _frames(3))
+    with pytest.raises(DataError, match=r'list: cannot be written .*databases are complete'):
+        write_meta_info(tmp_path / 'list', gt.path)
     with pytest.raises(DataError, match="codec: 'jpeg' is not known; expected one of png, raw"):
         _pack(tmp_path, _frames(3), codec='jpeg')
     with pytest.raises(DataError, match="degradation 'XY': expected one of BI, BD"):

@@ -63,6 +63,8 @@ def test_other_kinds_are_left_to_others():
     for name, content in ((b'eXIf', b'II*\0' + bytes(8)), (b'tRNS', bytes(6)), (b'acTL', bytes(8))):
         assert decode_png(_with_chunk(_png(photo), name, content)) is None
     assert decode_png(b'') is None
+    for name in (b'CgBI', b'ABCD'):  # of a kind that a decoder must know
+        assert decode_png(_with_chunk(_png(photo), name, bytes(4))) is None
     # what does not touch the pixels is no reason
     assert decode_png(_with_chunk(_png(photo), b'tEXt', b'Title\0x')) is not None
     assert decode_png(_with_chunk(_png(photo), b'gAMA', struct.pack('>I', 45455))) is not None

@@ -97,6 +97,11 @@ def test_a_truncated_archive_and_a_missing_frame(sample, tmp_path):
     (root / 'sep_testlist.txt').unlink()
     with pytest.raises(DataError, match=r'sep_testlist\.txt: cannot be read'):
         prepare_vimeo90k(root, tmp_path / 'out', splits=('test',), progress=False)
+    with pytest.raises(DataError, match='lists 2 clips, cannot draw 5'):  # before train is packed
+        prepare_vimeo90k(sample / 'vimeo_septuplet', tmp_path / 'out', test_clips=5, progress=False)
+    (root / 'sep_testlist.txt').write_bytes(b'\xff\xfe\x00')
+    with pytest.raises(DataError, match=r'sep_testlist\.txt: cannot be read'):
+        prepare_vimeo90k(root, tmp_path / 'out', splits=('test',), progress=False)
     assert not (tmp_path / 'out').exists()
 
 
@@ -104,8 +109,8 @@ def test_one_split_and_other_kinds(sample, tmp_path):
     prepare_vimeo90k(sample / 'vimeo_septuplet', tmp_path, scale=2, degradation='BD', codec='raw', splits=('test',),
                      progress=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        'meta_info_Vimeo90K_test_GT.txt', 'vimeo90k_test_GT.lmdb', 'vimeo90k_test_LRx2.lmdb']
-    lr = LmdbReader(tmp_path / 'vimeo90k_test_LRx2.lmdb')
+        'meta_info_Vimeo90K_test_GT.txt', 'vimeo90k_test_GT.lmdb', 'vimeo90k_test_LRx2_BD.lmdb']
+    lr = LmdbReader(tmp_path / 'vimeo90k_test_LRx2_BD.lmdb')
     source = cv2.imread(str(sample / 'vimeo_septuplet/sequences/00002/0001/im1.png'))
     assert lr.record('00002/0001/im1').raw and (lr.image('00002/0001/im1') == degrade(source, 2, 'BD')).all()
     about = lr.about()
