@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 
 from basicsr_nriqa.data.errors import DataError
-from basicsr_nriqa.data.scene_cuts import change, cuts, small_luma, unlikeness
+from basicsr_nriqa.data.frame_times import in_display_order, shown_at, uneven_steps
+from basicsr_nriqa.data.scene_cuts import change, cuts, sliding_median, small_luma, unlikeness
 from basicsr_nriqa.data.video_colour import ToRgb
 from basicsr_nriqa.data.video_file import opened_video, progressive_frames, upright_shape
 
-UNEVEN = 0.25  # how far a step in time may differ from the video's median step
 LEAST_MOTION = 0.5  # grey levels: change of a small frame from the first to the last of a clip
 _REPEATED = 0.1  # a frame that changes less than this part of what is usual around it shows the one before again
 _SAME = 0.02  # grey levels: less change is none
@@ -104,7 +104,8 @@ def measure_video(path, frames, resize_height=None, threads=0, seen=lambda: None
                             f'have {shape[1]}x{shape[0]}. All must have one size.')
         if resize_height and resize_height < shape[0]:
             factor = resize_height / shape[0]
-            luma = cv2.resize(luma, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+            size = [max(1, round(factor * side)) for side in luma.shape[::-1]]
+            luma = cv2.resize(luma, size, interpolation=cv2.INTER_AREA)
         recent.append(small_luma(luma))
         times.append(frame.time)
         sharp.append(sharpness(luma))
@@ -120,7 +121,7 @@ def measure_video(path, frames, resize_height=None, threads=0, seen=lambda: None
         with opened_video(path) as (_, stream):
             rate = float(stream.average_rate or stream.guessed_rate or 25)
         times = [number / rate for number in range(len(times))]
-    return Measures(colour, *shape, times, sharp, changes, moved, cuts(small_changes, unlike).tolist())
+    return Measures(colour, *shape, in_display_order(times), sharp, changes, moved, cuts(small_changes, unlike).tolist())
 
 
 def choose_clips(measures, frames, count, start=0.0):
@@ -155,27 +156,7 @@ def choose_clips(measures, frames, count, start=0.0):
     return sorted(chosen)
 
 
-def shown_at(times):
-    """(n,) seconds since the first frame; NaN where the file does not tell."""
-    times = np.array(times, float)
-    return times - times[np.isfinite(times)][0]
-
-
-def uneven_steps(times):
-    """(n,) bool: frames whose step in time from the one before is unlike the median, backward or not known."""
-    steps = np.diff(shown_at(times))
-    uneven = np.zeros(len(times), bool)
-    if len(steps) and np.isfinite(steps).any():
-        median = np.nanmedian(steps)
-        uneven[1:] = ~(np.abs(steps - median) <= UNEVEN * median)
-    return uneven
-
-
 def repeated_frames(changes):
     """(n,) bool: frames that show the one before again, as recorders do that have missed one."""
-    changes = np.asarray(changes, float)
-    usual = np.array([np.median(changes[max(index - _AROUND // 2, 1):index + _AROUND // 2 + 1])
-                      for index in range(1, len(changes))])
-    repeated = np.zeros(len(changes), bool)
-    repeated[1:] = changes[1:] <= np.maximum(_SAME, _REPEATED * usual)
-    return repeated
+    steps = np.concatenate([[np.nan], changes[1:]])
+    return steps <= np.maximum(_SAME, _REPEATED * sliding_median(steps, -_AROUND // 2, _AROUND // 2))

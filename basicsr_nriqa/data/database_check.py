@@ -147,8 +147,9 @@ def _examine(reader, key, listed, decode):
 def _check_clips(sizes, reader):
     first = {}
     for key, size in sizes.items():
-        other, wanted = first.setdefault(key.rpartition('/')[0], (key, size))
-        if tuple(size) != tuple(wanted):
+        clip = key.rpartition('/')[0]  # none in databases of single images
+        other, wanted = first.setdefault(clip, (key, size))
+        if clip and tuple(size) != tuple(wanted):
             yield (f'{reader.name(key)}: {size[1]}x{size[0]} pixels, but {other!r} of the same clip '
                    f'{wanted[1]}x{wanted[0]}')
 

@@ -1,6 +1,7 @@
 """Hard cuts in a video, from small luma frames, while it is decoded."""
 import cv2
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 SMALL = (64, 48)  # width, height: every frame is shrunk to this, whatever its shape
 # absolute thresholds, and how many times the usual of the steps around a step must have
@@ -70,8 +71,24 @@ def cuts(changes, unlikenesses):
 
 
 def _usual(steps):
-    usual = np.full(len(steps), np.inf)  # with nothing around there is nothing to jump from
-    for index in range(len(steps)):
-        sides = steps[max(index - _AROUND, 1):index], steps[index + 1:index + 1 + _AROUND]
-        usual[index] = max((np.median(side) for side in sides if len(side)), default=np.inf)
-    return usual
+    steps = np.concatenate([[np.nan], steps[1:]])
+    usual = np.fmax(sliding_median(steps, -_AROUND, -1), sliding_median(steps, 1, _AROUND))
+    return np.where(np.isnan(usual), np.inf, usual)  # with nothing around there is nothing to jump from
+
+
+def sliding_median(values, first, last):
+    """The median of what is around each value, of as much of it as there is.
+
+    Args:
+        values (ndarray): (n,) float; NaN is left out.
+        first, last (int): The window, counted from the value.
+
+    Returns:
+        ndarray: (n,); NaN where the window is empty.
+    """
+    before, after = max(-first, 0), max(last, 0)
+    padded = np.concatenate([np.full(before, np.nan), values, np.full(after, np.nan)])
+    windows = np.sort(sliding_window_view(padded, last - first + 1)[before + first:][:len(values)])  # NaN comes last
+    count = np.isfinite(windows).sum(axis=1)
+    middle = np.stack([np.maximum(count - 1, 0) // 2, np.minimum(count // 2, last - first)], axis=1)
+    return np.take_along_axis(windows, middle, axis=1).mean(axis=1)

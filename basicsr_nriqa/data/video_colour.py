@@ -2,6 +2,7 @@
 
 SDR of 8 bits with ordinary primaries passes with its matrix and range alone, as every player does it. More bits are
 rounded. Wide primaries (BT.2020, Display P3) are mapped to sRGB's in linear light, and HDR (PQ, HLG) is tone-mapped.
+Grey formats without a range are of full range, as FFmpeg takes them.
 """
 import struct
 from functools import lru_cache
@@ -13,6 +14,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
 from basicsr_nriqa.data import transfer
 from basicsr_nriqa.data.errors import DataError
+from basicsr_nriqa.data.video_file import upright
 
 # swscale's fast path rounds down and repeats chroma; PyAV before 18 cannot leave it
 ACCURATE = (Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
@@ -54,7 +56,9 @@ class ToRgb:
 
     def __init__(self, first, path):
         self.path = path
-        self.bits = max(component.bits for component in first.format.components)
+        components = first.format.components
+        self.bits = max(component.bits for component in components)
+        self.grey = components[0].is_luma and len(components) < 3 and self.bits > 1  # with or without alpha
         self.transfer = int(first.color_trc)
         self.hdr = self.transfer in (_PQ, _HLG)
         self.primaries = int(first.color_primaries)
@@ -65,7 +69,10 @@ class ToRgb:
         if self.hdr and self.primaries not in transfer.PRIMARIES:
             raise DataError(f'{path}: HDR with the colour primaries {self.primaries} of ITU-T H.273 is not known here. '
                             'Convert the file to SDR with FFmpeg first.')
-        self.plain = self.bits == 8 and not self.hdr and not self.wide
+        if 'DOVI_RPU_BUFFER' in first.side_data and self.transfer == int(first.colorspace) == _UNSPECIFIED:
+            raise DataError(f'{path}: Dolby Vision in colours of its own (profile 5), which are not read here. Record '
+                            'or export it as HLG, HDR10 or SDR.')
+        self.plain = self.bits <= 8 and not self.hdr and not self.wide
         self.description = self._describe()
         self(first)  # tells now what cannot be converted
 
@@ -77,7 +84,7 @@ class ToRgb:
                     f'{transfer.REFERENCE_WHITE:.0f} cd/m2, the white of BT.2408; gamut clipped to BT.709)')
         if self.wide:
             return f'{start}: primaries mapped to those of 8-bit sRGB in linear light, gamut clipped'
-        return f'{start}: taken as it is' if self.bits == 8 else f'{start}: rounded to 8 bit'
+        return f'{start}: taken as it is' if self.bits <= 8 else f'{start}: rounded to 8 bit'
 
     def __call__(self, frame):
         """One frame of the video.
@@ -91,8 +98,10 @@ class ToRgb:
         Raises:
             DataError: it cannot be converted.
         """
-        if self.bits == 8 or frame.format.is_rgb:
-            name, largest = ('rgb24', 255) if self.bits == 8 else ('rgb48le', 65535)
+        if self.grey:
+            pixels, to_signal = self._grey(frame)
+        elif self.bits <= 8 or frame.format.is_rgb:
+            name, largest = ('rgb24', 255) if self.bits <= 8 else ('rgb48le', 65535)
             pixels = self._reformatted(frame, name, frame.color_range, ColorRange.JPEG)
             to_signal = np.eye(3) / largest
         else:
@@ -100,10 +109,10 @@ class ToRgb:
             # range and matrix twice, for nothing to convert: of full range it would stretch luma, but not chroma
             to_signal = self._yuv_to_rgb(frame)
             pixels = self._reformatted(frame, 'yuv444p16le', ColorRange.MPEG, ColorRange.MPEG)
-        if not self.plain:
+        if self.grey or not self.plain:
             pixels = np.concatenate([self._convert(cv2.transform(pixels[top:top + _BAND].astype(np.float32), to_signal))
                                      for top in range(0, len(pixels), _BAND)])
-        return np.ascontiguousarray(np.rot90(pixels, frame.rotation // 90))
+        return np.ascontiguousarray(upright(pixels, frame))
 
     def _matrix(self, frame):
         if int(frame.colorspace) != _UNSPECIFIED:
@@ -120,6 +129,23 @@ class ToRgb:
         except (av.FFmpegError, ValueError) as error:
             raise DataError(f'{self.path}: cannot be converted to RGB from {frame.format.name}, matrix {matrix} '
                             f'({error}). Convert the file with FFmpeg first.') from error
+
+    def _grey(self, frame):
+        """Codes of luma thrice, and the (3, 4) matrix from them to R'G'B' in [0,1].
+
+        swscale would take them as full range whatever the stream says.
+        """
+        if self.bits > 16:
+            raise DataError(f'{self.path}: cannot be converted to RGB from {frame.format.name}. Convert the file with '
+                            'FFmpeg first.')
+        plane, parts = frame.planes[0], len(frame.format.components)
+        kind = np.dtype('u1' if self.bits == 8 else '>u2' if frame.format.name.endswith('be') else '<u2')
+        luma = np.frombuffer(plane, kind).reshape(frame.height, -1)[:, :parts * frame.width:parts, None]
+        limited = frame.color_range == ColorRange.MPEG
+        offset, span = (16, 219) if limited else (0, 255)
+        scale = 2.0**(self.bits - 8) if limited else (2**self.bits - 1) / 255
+        to_signal = np.column_stack([np.eye(3), np.full(3, -offset * scale)]) / (span * scale)
+        return np.repeat(luma, 3, axis=2), to_signal
 
     def _yuv_to_rgb(self, frame):
         """(3, 4) matrix from codes of Y'CbCr, moved up to 16 bits, to R'G'B' in [0,1]: H.273, section 8.3."""

@@ -1,6 +1,7 @@
 """Video files, decoded frame by frame; what is damaged or cannot be decoded is an error that names it."""
+import shlex
+import struct
 from contextlib import contextmanager
-from pathlib import Path
 
 import av
 
@@ -23,8 +24,8 @@ def opened_video(path):
         DataError: this is no video file, or there is no video in it.
     """
     try:
-        # a playlist must not make this machine fetch anything
-        container = av.open(str(path), options={'protocol_whitelist': 'file'})
+        # a playlist must not make this machine fetch anything, and the colon in 12:30.mp4 is no end of a protocol
+        container = av.open(f'file:{path}', options={'protocol_whitelist': 'file'})
     except (av.FFmpegError, OSError) as error:
         raise DataError(f'{path}: not a readable video file ({error.strerror}).') from error
     with container:
@@ -74,16 +75,57 @@ def progressive_frames(path, threads=0):
     for frame in decoded_frames(path, threads):
         if interlaced or frame.interlaced_frame:
             raise DataError(f'{path}: this video is interlaced: a frame holds two moments, which shrinking would '
-                            f'mix. Deinterlace it first: ffmpeg -i {Path(path).name} -vf bwdif -crf 12 progressive.mp4')
+                            f'mix. Deinterlace it first: ffmpeg -i {shlex.quote(str(path))} -vf bwdif -crf 12 '
+                            'progressive.mp4')
         yield frame
 
 
 def declared_frames(container, stream):
-    """The number of frames that the header of a file tells: often missing (then 0), sometimes wrong."""
+    """The number of frames that the header of a file tells: often missing (then 0), sometimes wrong.
+
+    A phone that trims a video keeps frames that are not shown any more: its duration does not count them.
+    """
     rate = stream.average_rate or stream.guessed_rate or 0
+    if stream.duration and rate:
+        shown = round(stream.duration * stream.time_base * rate)
+        return min(stream.frames or shown, shown)
     return stream.frames or int((container.duration or 0) / av.time_base * rate)
+
+
+def upright(pixels, frame):
+    """A frame's pixels as they are shown: turned and mirrored as the display matrix of the file says.
+
+    Args:
+        pixels (ndarray): (h, w, c), as decoded.
+        frame (VideoFrame): Where they are from.
+
+    Returns:
+        ndarray: (h, w, c) or (w, h, c), a view.
+    """
+    transposed, up, left = _orientation(frame)
+    pixels = pixels.transpose(1, 0, 2) if transposed else pixels
+    return pixels[::-1 if up else 1, ::-1 if left else 1]
 
 
 def upright_shape(frame):
     """(height, width) in pixels of a frame as it is shown."""
-    return (frame.width, frame.height) if frame.rotation % 180 else (frame.height, frame.width)
+    return (frame.width, frame.height) if is_turned(frame) else (frame.height, frame.width)
+
+
+def is_turned(frame):
+    """Whether the rows of a frame are shown as columns."""
+    return _orientation(frame)[0]
+
+
+def _orientation(frame):
+    """Whether to transpose a frame, then to mirror it upside down, and left to right.
+
+    The display matrix takes the column vector x, y to a x + c y, b x + d y (ISO/IEC 14496-12, 6.2.2). PyAV's
+    ``frame.rotation`` does not tell that it mirrors.
+    """
+    matrix = bytes(frame.side_data.get('DISPLAYMATRIX', b''))
+    a, b, _, c, d, *_ = struct.unpack('9i', matrix) if len(matrix) == 36 else (1, 0, 0, 0, 1)
+    transposed = abs(b) > abs(a)
+    if transposed:
+        a, d = c, b
+    return transposed, d < 0, a < 0

@@ -8,6 +8,7 @@ import numpy as np
 
 from basicsr_nriqa.data.errors import DataError
 
+SPLITS = ('train', 'test')
 _PART = 2**20  # bytes at both ends by which a file is known
 
 
@@ -19,11 +20,13 @@ class Source(NamedTuple):
         path (Path): Of the file.
         size (int): Bytes.
         digest (str): Of its size, begin and end: a whole digest of hours of video takes too long.
+        changed (int): When it was last changed, in nanoseconds.
     """
     name: str
     path: Path
     size: int
     digest: str
+    changed: int
 
 
 def list_sources(videos):
@@ -36,13 +39,17 @@ def list_sources(videos):
         list[Source]: One for each.
 
     Raises:
-        DataError: there is none, one is no file, or two are the same video.
+        DataError: there is none, one is no file or cannot be read, or two are the same video.
     """
     found, names = {}, set()
     for path in sorted(map(Path, videos), key=lambda path: (path.stem, str(path))):
         if not path.is_file():
             raise DataError(f'{path}: no such file. Give video files; of a folder, FOLDER/*.')
-        size, digest = path.stat().st_size, _ends(path)
+        try:
+            status, digest = path.stat(), _ends(path)
+        except OSError as error:
+            raise DataError(f'{path}: cannot be read ({error.strerror or error}). Allow reading it, or leave it '
+                            'out.') from error
         if digest in found:
             raise DataError(f'{path}: the same video as {found[digest].path}. Give each once, or training and test '
                             'clips could show the same.')
@@ -53,7 +60,7 @@ def list_sources(videos):
             number += 1
             name = f'{safe}_{number}'
         names.add(name.casefold())
-        found[digest] = Source(name, path, size, digest)
+        found[digest] = Source(name, path, status.st_size, digest, status.st_mtime_ns)
     if not found:
         raise DataError('no video was given.')
     return list(found.values())
@@ -72,8 +79,10 @@ def split_sources(sources, split='test', test_share=None, seed=0):
         dict: split: list[Source].
 
     Raises:
-        DataError: the share cannot be.
+        DataError: there is no such split, or the share cannot be.
     """
+    if split not in SPLITS:
+        raise DataError(f"split: '{split}' is not known; expected one of {', '.join(SPLITS)}.")
     if test_share is None:
         return {split: sources}
     if not 0 < test_share < 1 or len(sources) < 2:

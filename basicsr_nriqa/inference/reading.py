@@ -11,9 +11,10 @@ from tqdm import tqdm
 
 from basicsr_nriqa.data.clip_store import IMAGE_SUFFIXES
 from basicsr_nriqa.data.errors import DataError
+from basicsr_nriqa.data.frame_times import in_display_order
 from basicsr_nriqa.data.image_codec import decode_image
 from basicsr_nriqa.data.video_colour import ToRgb
-from basicsr_nriqa.data.video_file import declared_frames, decoded_frames, upright_shape
+from basicsr_nriqa.data.video_file import declared_frames, decoded_frames, is_turned, upright_shape
 from basicsr_nriqa.data.video_file import opened_video as _opened_video
 from basicsr_nriqa.inference.errors import InferenceError
 
@@ -126,7 +127,7 @@ class VideoSource:
             self._to_rgb = ToRgb(first, path)
         if not self._to_rgb.plain:
             get_root_logger().info(f'{path}: {self._to_rgb.description}.')
-        if first.rotation % 180 and self.pixel_shape:
+        if is_turned(first) and self.pixel_shape:
             self.pixel_shape = 1 / self.pixel_shape
 
     def identity(self):
@@ -159,7 +160,7 @@ class VideoSource:
             get_root_logger().warning(f'{self.path}: {len(times)} frames, where the file says {self._declared}. It may '
                                       'be cut off.')
         if None not in times and self.rate:
-            steps = np.diff(times) * float(self.rate)
+            steps = np.diff(in_display_order(times)) * float(self.rate)
             if len(steps) and np.abs(steps - 1).max() > 0.5:
                 get_root_logger().warning(f'{self.path}: the frame rate varies. A video made of it has the average, '
                                           f'{float(self.rate):.3f} frames/s, throughout.')

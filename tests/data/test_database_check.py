@@ -80,6 +80,10 @@ def test_sizes_within_a_clip(tmp_path):
             writer.put(f'a/im{number}', encode_image(_image(0)[:height]), (height, 24, 3))
     assert _problems(tmp_path / 'x.lmdb') == [
         f"{tmp_path / 'x.lmdb'}, key 'a/im2': 24x8 pixels, but 'a/im0' of the same clip 24x16"]
+    with LmdbWriter(tmp_path / 'y.lmdb') as writer:
+        for number, height in enumerate((16, 8)):  # single images, of any sizes
+            writer.put(f'im{number}', encode_image(_image(0)[:height]), (height, 24, 3))
+    assert not _problems(tmp_path / 'y.lmdb')
 
 
 def test_any_damaged_page_is_told(pair, tmp_path):
