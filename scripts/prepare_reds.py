@@ -3,6 +3,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from basicsr.utils import get_root_logger
+
 from basicsr_nriqa.command_line import add_packing_arguments, number_or_all, packing_arguments
 from basicsr_nriqa.data.errors import DataError
 from basicsr_nriqa.data.reds import SPLITS, prepare_reds
@@ -22,6 +24,7 @@ def main():
                         help="first frames of each validation video, or 'all'; default: %(default)s, as in the paper")
     add_packing_arguments(parser)
     args = parser.parse_args()
+    get_root_logger().setLevel('INFO')
     try:
         prepare_reds(args.root, args.out, test_frames=args.test_frames,
                      splits=(args.only,) if args.only else SPLITS, **packing_arguments(args))

@@ -3,6 +3,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from basicsr.utils import get_root_logger
+
 from basicsr_nriqa.command_line import add_packing_arguments, number_or_all, packing_arguments, seed
 from basicsr_nriqa.data.errors import DataError
 from basicsr_nriqa.data.vimeo90k import prepare_vimeo90k
@@ -23,6 +25,7 @@ def main():
     parser.add_argument('--seed', type=seed, default=0, help='for drawing the test clips; default: %(default)s')
     add_packing_arguments(parser)
     args = parser.parse_args()
+    get_root_logger().setLevel('INFO')
     try:
         prepare_vimeo90k(args.root, args.out, test_clips=args.test_clips, seed=args.seed,
                          splits=(args.only,) if args.only else ('train', 'test'), **packing_arguments(args))
