@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 import yaml
@@ -25,6 +26,7 @@ def _seeded():
 @pytest.fixture(scope='session', autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
+    cv2.setNumThreads(1)  # OpenCV's threads do not outlive a fork, but it would wait for them
 
 
 @pytest.fixture(scope='session')

@@ -1,5 +1,6 @@
 """Disks that are full or read-only, for tests, in a child process that alone sees them."""
 import ctypes
+import gc
 import os
 import pickle
 import signal
@@ -7,6 +8,7 @@ import traceback
 
 import pytest
 
+_PATIENCE = 120  # seconds
 _NEW_USERS, _NEW_MOUNTS = 0x10000000, 0x00020000
 _READ_ONLY, _REMOUNT, _BIND = 1, 32, 4096
 
@@ -19,11 +21,14 @@ def in_child(function):
     """Run a function in a forked process.
 
     Returns:
-        What it returns, which must be picklable; an exception that it raises is raised here.
+        What it returns, which must be picklable; an exception that it raises is raised here, and EOFError if it is
+        killed.
     """
+    gc.collect()  # decoders of videos wait for their threads when they go, which the child does not have
     reading, writing = os.pipe()
     pid = os.fork()
     if not pid:
+        signal.alarm(_PATIENCE)  # a child that hangs is killed; a thread that sees to it would forbid mounting
         try:
             answer = True, function()
         except BaseException as error:
@@ -36,6 +41,8 @@ def in_child(function):
     with os.fdopen(reading, 'rb') as pipe:
         answer = pipe.read()
     os.waitpid(pid, 0)
+    if not answer:
+        raise EOFError('the child has ended without an answer: see what it printed')
     done, value = pickle.loads(answer)
     if isinstance(value, CannotMount):
         pytest.skip(f'this machine does not allow it: {value}')
@@ -46,6 +53,7 @@ def in_child(function):
 
 def start_child(function):
     """Start a function in a forked process; returns its pid."""
+    gc.collect()
     pid = os.fork()
     if not pid:
         signal.signal(signal.SIGINT, signal.default_int_handler)

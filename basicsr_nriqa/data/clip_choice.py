@@ -4,12 +4,13 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from basicsr_nriqa.data.errors import DataError
 from basicsr_nriqa.data.frame_times import in_display_order, shown_at, uneven_steps
 from basicsr_nriqa.data.scene_cuts import change, cuts, sliding_median, small_luma, unlikeness
 from basicsr_nriqa.data.video_colour import ToRgb
-from basicsr_nriqa.data.video_file import opened_video, progressive_frames, upright_shape
+from basicsr_nriqa.data.video_file import opened_video, progressive_frames
 
 LEAST_MOTION = 0.5  # grey levels: change of a small frame from the first to the last of a clip
 _REPEATED = 0.1  # a frame that changes less than this part of what is usual around it shows the one before again
@@ -94,12 +95,14 @@ def measure_video(path, frames, resize_height=None, threads=0, seen=lambda: None
     """
     times, sharp, changes, moved, small_changes, unlike = [], [], [], [], [], []
     recent = deque(maxlen=frames)
-    before = colour = shape = None
+    before = to_rgb = shape = None
+    reformatter = VideoReformatter()
     for number, frame in enumerate(progressive_frames(path, threads)):
-        luma = frame.reformat(format='gray').to_ndarray()
-        if colour is None:
-            colour, shape = ToRgb(frame, path).description, upright_shape(frame)
-        elif upright_shape(frame) != shape:
+        luma = reformatter.reformat(frame, format='gray').to_ndarray()
+        if to_rgb is None:
+            to_rgb = ToRgb(frame, path)
+            shape = to_rgb.orientation.shape(frame)
+        elif to_rgb.orientation.shape(frame) != shape:
             raise DataError(f'{path}: frame {number} has {frame.width}x{frame.height} pixels, but the frames before it '
                             f'have {shape[1]}x{shape[0]}. All must have one size.')
         if resize_height and resize_height < shape[0]:
@@ -121,7 +124,8 @@ def measure_video(path, frames, resize_height=None, threads=0, seen=lambda: None
         with opened_video(path) as (_, stream):
             rate = float(stream.average_rate or stream.guessed_rate or 25)
         times = [number / rate for number in range(len(times))]
-    return Measures(colour, *shape, in_display_order(times), sharp, changes, moved, cuts(small_changes, unlike).tolist())
+    times = in_display_order(times)
+    return Measures(to_rgb.description, *shape, times, sharp, changes, moved, cuts(small_changes, unlike).tolist())
 
 
 def choose_clips(measures, frames, count, start=0.0):
@@ -158,5 +162,6 @@ def choose_clips(measures, frames, count, start=0.0):
 
 def repeated_frames(changes):
     """(n,) bool: frames that show the one before again, as recorders do that have missed one."""
-    steps = np.concatenate([[np.nan], changes[1:]])
+    steps = np.array(changes, float)
+    steps[:1] = np.nan  # the first frame has none before it
     return steps <= np.maximum(_SAME, _REPEATED * sliding_median(steps, -_AROUND // 2, _AROUND // 2))

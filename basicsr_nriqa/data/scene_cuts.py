@@ -71,7 +71,8 @@ def cuts(changes, unlikenesses):
 
 
 def _usual(steps):
-    steps = np.concatenate([[np.nan], steps[1:]])
+    steps = steps.copy()
+    steps[:1] = np.nan
     usual = np.fmax(sliding_median(steps, -_AROUND, -1), sliding_median(steps, 1, _AROUND))
     return np.where(np.isnan(usual), np.inf, usual)  # with nothing around there is nothing to jump from
 
@@ -89,6 +90,6 @@ def sliding_median(values, first, last):
     before, after = max(-first, 0), max(last, 0)
     padded = np.concatenate([np.full(before, np.nan), values, np.full(after, np.nan)])
     windows = np.sort(sliding_window_view(padded, last - first + 1)[before + first:][:len(values)])  # NaN comes last
-    count = np.isfinite(windows).sum(axis=1)
+    count = (~np.isnan(windows)).sum(axis=1)
     middle = np.stack([np.maximum(count - 1, 0) // 2, np.minimum(count // 2, last - first)], axis=1)
     return np.take_along_axis(windows, middle, axis=1).mean(axis=1)

@@ -10,11 +10,11 @@ from functools import lru_cache
 import av
 import cv2
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from basicsr_nriqa.data import transfer
 from basicsr_nriqa.data.errors import DataError
-from basicsr_nriqa.data.video_file import upright
+from basicsr_nriqa.data.video_file import Orientation
 
 # swscale's fast path rounds down and repeats chroma; PyAV before 18 cannot leave it
 ACCURATE = (Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
@@ -48,6 +48,7 @@ class ToRgb:
 
     Attributes:
         description (str): What is done, for the log.
+        orientation (Orientation): How it is shown.
         plain (bool): Whether this is nothing beyond the usual 8-bit conversion.
 
     Raises:
@@ -56,6 +57,8 @@ class ToRgb:
 
     def __init__(self, first, path):
         self.path = path
+        self.reformatter = VideoReformatter()  # a frame's own would make its tables and threads anew for each
+        self.orientation = Orientation(first)
         components = first.format.components
         self.bits = max(component.bits for component in components)
         self.grey = components[0].is_luma and len(components) < 3 and self.bits > 1  # with or without alpha
@@ -112,7 +115,7 @@ class ToRgb:
         if self.grey or not self.plain:
             pixels = np.concatenate([self._convert(cv2.transform(pixels[top:top + _BAND].astype(np.float32), to_signal))
                                      for top in range(0, len(pixels), _BAND)])
-        return np.ascontiguousarray(upright(pixels, frame))
+        return np.ascontiguousarray(self.orientation.upright(pixels))
 
     def _matrix(self, frame):
         if int(frame.colorspace) != _UNSPECIFIED:
@@ -124,8 +127,9 @@ class ToRgb:
     def _reformatted(self, frame, name, src_range, dst_range):
         matrix = self._matrix(frame)
         try:
-            return frame.reformat(format=name, src_colorspace=matrix, dst_colorspace=matrix, src_color_range=src_range,
-                                  dst_color_range=dst_range, interpolation=ACCURATE).to_ndarray()
+            return self.reformatter.reformat(
+                frame, format=name, src_colorspace=matrix, dst_colorspace=matrix, src_color_range=src_range,
+                dst_color_range=dst_range, interpolation=ACCURATE).to_ndarray()
         except (av.FFmpegError, ValueError) as error:
             raise DataError(f'{self.path}: cannot be converted to RGB from {frame.format.name}, matrix {matrix} '
                             f'({error}). Convert the file with FFmpeg first.') from error

@@ -92,40 +92,32 @@ def declared_frames(container, stream):
     return stream.frames or int((container.duration or 0) / av.time_base * rate)
 
 
-def upright(pixels, frame):
-    """A frame's pixels as they are shown: turned and mirrored as the display matrix of the file says.
+class Orientation:
+    """How the frames of a video are shown: turned and mirrored as its display matrix says.
+
+    The matrix takes column x and row y to a x + c y and b x + d y (ISO/IEC 14496-12, 6.2.2). PyAV's ``frame.rotation``
+    does not tell that it mirrors.
 
     Args:
-        pixels (ndarray): (h, w, c), as decoded.
-        frame (VideoFrame): Where they are from.
+        first (VideoFrame): The first frame. Only one is asked: a frame that has been asked for its side data refers to
+            itself, and with its pixels waits for the garbage collector.
 
-    Returns:
-        ndarray: (h, w, c) or (w, h, c), a view.
+    Attributes:
+        turned (bool): Whether rows are shown as columns.
     """
-    transposed, up, left = _orientation(frame)
-    pixels = pixels.transpose(1, 0, 2) if transposed else pixels
-    return pixels[::-1 if up else 1, ::-1 if left else 1]
 
+    def __init__(self, first):
+        matrix = bytes(first.side_data.get('DISPLAYMATRIX', b''))
+        a, b, _, c, d, *_ = struct.unpack('9i', matrix) if len(matrix) == 36 else (1, 0, 0, 0, 1)
+        self.turned = abs(b) > abs(a)
+        x, y = (c, b) if self.turned else (a, d)
+        self._steps = -1 if y < 0 else 1, -1 if x < 0 else 1
 
-def upright_shape(frame):
-    """(height, width) in pixels of a frame as it is shown."""
-    return (frame.width, frame.height) if is_turned(frame) else (frame.height, frame.width)
+    def upright(self, pixels):
+        """(h, w, c) pixels as decoded, as they are shown: (h, w, c) or (w, h, c), a view."""
+        pixels = pixels.transpose(1, 0, 2) if self.turned else pixels
+        return pixels[::self._steps[0], ::self._steps[1]]
 
-
-def is_turned(frame):
-    """Whether the rows of a frame are shown as columns."""
-    return _orientation(frame)[0]
-
-
-def _orientation(frame):
-    """Whether to transpose a frame, then to mirror it upside down, and left to right.
-
-    The display matrix takes the column vector x, y to a x + c y, b x + d y (ISO/IEC 14496-12, 6.2.2). PyAV's
-    ``frame.rotation`` does not tell that it mirrors.
-    """
-    matrix = bytes(frame.side_data.get('DISPLAYMATRIX', b''))
-    a, b, _, c, d, *_ = struct.unpack('9i', matrix) if len(matrix) == 36 else (1, 0, 0, 0, 1)
-    transposed = abs(b) > abs(a)
-    if transposed:
-        a, d = c, b
-    return transposed, d < 0, a < 0
+    def shape(self, frame):
+        """(height, width) in pixels of a frame as it is shown."""
+        return (frame.width, frame.height) if self.turned else (frame.height, frame.width)

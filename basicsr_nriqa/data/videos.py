@@ -1,32 +1,35 @@
 """From your own videos to clips that the options files read: chosen, cropped, shrunk and packed."""
 import hashlib
 import json
-import os
 import shutil
-import threading
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-import cv2
-import numpy as np
 from basicsr.utils import get_root_logger
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from basicsr_nriqa.data.bicubic import imresize
-from basicsr_nriqa.data.clip_choice import Measures, choose_clips, measure_video, repeated_frames, uneven_steps
-from basicsr_nriqa.data.degradation import check_degradation, degrade
+from basicsr_nriqa.data.clip_choice import Measures, choose_clips, measure_video, repeated_frames
+from basicsr_nriqa.data.clip_cutting import cut_out
+from basicsr_nriqa.data.degradation import check_degradation
 from basicsr_nriqa.data.errors import DataError
-from basicsr_nriqa.data.image_codec import encode_image, image_size
-from basicsr_nriqa.data.packing import Frame, database_paths, pack_pairs, usable_cores, write_meta_info
-from basicsr_nriqa.data.video_colour import ToRgb
-from basicsr_nriqa.data.video_file import declared_frames, decoded_frames, opened_video
+from basicsr_nriqa.data.frame_times import uneven_steps
+from basicsr_nriqa.data.image_codec import image_size
+from basicsr_nriqa.data.packing import (
+    Frame,
+    bounded_map,
+    database_paths,
+    pack_pairs,
+    usable_cores,
+    write_meta_info,
+)
+from basicsr_nriqa.data.stoppable_threads import advance, in_threads
+from basicsr_nriqa.data.video_file import declared_frames, opened_video
 from basicsr_nriqa.data.video_sources import list_sources, split_sources
-from basicsr_nriqa.files import write_atomically, written_beside
+from basicsr_nriqa.files import exclusive, flush, write_atomically
 
 FORMATS = ('lmdb', 'png')
+_WORK = '.videos'  # in the folder to write: measures and frames until all is done
 
 
 def prepare_videos(videos, out, split='test', test_share=None, seed=0, clips=1, frames=7, scale=4, degradation='BI',
@@ -57,11 +60,12 @@ def prepare_videos(videos, out, split='test', test_share=None, seed=0, clips=1, 
         start (float): Take clips from this time on, in seconds.
         workers (int | None): Threads; default: as many as there are cores.
         progress (bool): Show progress bars.
-        check_space (bool): Refuse to pack where the disk has too little room.
+        check_space (bool): Stop before or early where the disk has too little room.
 
     Raises:
         DataError: a file is no video, damaged, interlaced or given twice, there is no clip in one, an argument cannot
-            be, ``out`` holds other clips or is written by another process, or the disk is full.
+            be, ``out`` holds other clips, or the same videos for another split, or is written by another process, or
+            the disk is full.
     """
     out = Path(out)
     settings = {'clips': clips, 'frames': frames, 'scale': scale, 'degradation': degradation, 'codec': codec,
@@ -69,15 +73,18 @@ def prepare_videos(videos, out, split='test', test_share=None, seed=0, clips=1, 
     _check(settings)
     workers = workers or usable_cores()
     parts = split_sources(list_sources(videos), split, test_share, seed)
-    parts = {name: part for name, part in parts.items() if not _is_made(out, name, _described(part, settings))}
-    if not parts:
+    if not _todo(out, parts, settings) and not (out / _WORK).exists():
         return
     with _work_folder(out) as work:
+        parts = _todo(out, parts, settings)  # again: another run may just have ended
+        if not parts:
+            return
         chosen = _choose([source for part in parts.values() for source in part], work, settings, workers, progress)
         for name, part in parts.items():
-            plan = _plan(part, chosen, settings)
-            tree = work / f'{name}_{_digest(json.dumps([settings, plan], sort_keys=True).encode())}'
-            _cut_out(part, plan, tree, settings, workers, progress)
+            plan, pixels = _plan(part, chosen, settings)
+            known = [settings, plan, [(source.digest, source.changed) for source in part]]
+            tree = work / f'{name}_{_digest(json.dumps(known, sort_keys=True).encode())}'
+            cut_out(part, plan, pixels, tree, settings, workers, progress, check_space)
             _finish(out, name, tree, plan, _described(part, settings), workers, progress, check_space)
 
 
@@ -93,7 +100,44 @@ def _check(settings):
 
 
 def _described(part, settings):
-    return {**settings, 'sources': [[source.path.name, source.size] for source in part]}
+    return {**settings, 'sources': [[source.path.name, source.size, source.digest] for source in part]}
+
+
+def _todo(out, parts, settings):
+    """The parts that are not there yet."""
+    todo = {}
+    for split, part in parts.items():
+        described = _described(part, settings)
+        _check_other_splits(out, split, described['sources'])
+        if _is_made(out, split, described):
+            get_root_logger().info(f'{_data_paths(out, split, settings)[0]} is there already.')
+        else:
+            todo[split] = part
+    return todo
+
+
+def _check_other_splits(out, split, sources):
+    """No video is for training in one run and for testing in another."""
+    for record in sorted(out.glob('videos_*.json')):
+        if record != _record_path(out, split):
+            digests = {digest for *_, digest in _recorded(record).get('sources', ())}
+            shared = [name for name, _, digest in sources if digest in digests]
+            if shared:
+                raise DataError(f'{shared[0]}: this video is in {record.name} already: training and test clips must '
+                                'not be of one video. Leave it out, or write to another folder.')
+
+
+def _record_path(out, split):
+    return out / f'videos_{split}.json'
+
+
+def _recorded(record):
+    """The settings that a record tells; empty where there is none, or none that can be read."""
+    try:
+        settings = json.loads(record.read_text())['settings']
+        return settings if {'format', 'scale', 'degradation', 'sources'} <= settings.keys() else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _data_paths(out, split, settings):
@@ -104,36 +148,37 @@ def _data_paths(out, split, settings):
 
 def _is_made(out, split, settings):
     """Whether these clips are there; other ones are an error."""
-    record = out / f'videos_{split}.json'
+    record = _record_path(out, split)
+    made = _recorded(record)
     paths = _data_paths(out, split, settings)
-    if not any(path.exists() for path in paths):
-        return False
-    try:
-        made = json.loads(record.read_text())['settings']
-    except (OSError, ValueError, KeyError, TypeError):
-        if settings['format'] == 'lmdb':
-            return False  # packed, and stopped before this was told: packing will look at it
-        made = {}
-    if made != settings:
-        differing = ', '.join(name for name in settings if made.get(name) != settings[name])
-        raise DataError(f'{paths[0]} is there and was made with other settings ({differing}; {record.name} tells '
-                        'them). Remove it, or write to another folder.')
-    if all(path.exists() for path in paths):
-        get_root_logger().info(f'{paths[0]} is there already.')
-        return True
+    if made == settings:
+        return all(path.exists() for path in paths)
+    for path in _data_paths(out, split, made) if made else ():
+        if path.exists():
+            differing = ', '.join(name for name in settings if made.get(name) != settings[name])
+            raise DataError(f'{path} is there and was made with other settings ({differing}; {record.name} tells '
+                            'them). Remove it, or write to another folder.')
+    for path in (*out.glob(f'videos_{split}_*.lmdb'), out / f'videos_{split}'):
+        # databases of these names may be packed, and stopped before this was told: packing looks at them
+        if path.exists() and (settings['format'] == 'png' or path not in paths):
+            raise DataError(f'{path} is there, but {record.name} does not tell how it was made. Remove it, or write to '
+                            'another folder.')
     return False
 
 
 @contextmanager
 def _work_folder(out):
     """Where measures and frames are kept until all is done; it is gone after success."""
-    work = out / '.videos'
+    work = out / _WORK
     try:
-        work.mkdir(parents=True, exist_ok=True)
-        with FileLock(work / 'lock', timeout=0):
+        out.mkdir(parents=True, exist_ok=True)
+        with exclusive(out / f'{_WORK}.lock'):
+            work.mkdir(exist_ok=True)
+            for part in (*work.rglob('.*.part'), *out.glob('.*videos_*.part')):  # of a run that was killed
+                part.unlink()
             yield work
             shutil.rmtree(work)  # while the lock is held: it may be another run's afterwards
-    except Timeout:
+    except BlockingIOError:
         raise DataError(f'{out}: another run is cutting clips into this folder. Wait for it, or write to another '
                         'folder.') from None
     except OSError as error:
@@ -143,16 +188,16 @@ def _work_folder(out):
 
 def _choose(sources, work, settings, workers, progress):
     """{name: (Measures, clips)} of all sources; what is done is logged, and videos without a clip are an error."""
-    declared = [_declared(source.path) for source in sources]
+    declared = [_declared(source.path) for source in sources]  # may tell now that a file is none
     threads = max(1, workers // len(sources))
     with tqdm(total=sum(declared) or None, desc='looking for clips', unit='frame', disable=not progress) as bar:
-        def measure(source, stop):
-            def seen():
-                _go_on(stop)
-                _advance(bar)
+        def measure(source, go_on):
+            def seen(count=1):
+                go_on()
+                advance(bar, count)
             return _measured(source, work, settings, threads, seen)
 
-        measures = _in_threads(measure, sources, workers)
+        measures = in_threads(measure, sources, workers)
     chosen, without = {}, []
     for source, measured, count in zip(sources, measures, declared):
         if len(measured.times) < 0.9 * count:
@@ -177,9 +222,13 @@ def _choose(sources, work, settings, workers, progress):
 
 def _measured(source, work, settings, threads, seen):
     height = settings['resize_height']
-    kept = work / f'measured_{source.digest}_{settings["frames"]}_{height}.json'
-    if kept.is_file():
-        return Measures(**json.loads(kept.read_text()))
+    kept = work / f'measured_{source.digest}_{source.changed}_{settings["frames"]}_{height}.json'
+    measured = None
+    with suppress(OSError, ValueError, TypeError):  # absent, or not as it was written
+        measured = Measures(**json.loads(kept.read_text()))
+    if measured:
+        seen(len(measured.times))
+        return measured
     measured = measure_video(source.path, settings['frames'], height, threads, seen)
     write_atomically(kept, json.dumps(measured._asdict()))
     return measured
@@ -192,78 +241,20 @@ def _summary(measured):
 
 
 def _plan(part, chosen, settings):
-    """What videos_SPLIT.json tells: clip: where it is from."""
-    plan = {}
+    """What videos_SPLIT.json tells: clip: where it is from; and of each video the pixels of a GT frame."""
+    plan, pixels = {}, {}
     for source in part:
         measured, clips = chosen[source.name]
         factor = min(1, (settings['resize_height'] or measured.height) / measured.height)
         if min(measured.height, measured.width) * factor < settings['scale']:
             raise DataError(f'{source.path}: {measured.width}x{measured.height} pixels are too few for the scale '
                             f'{settings["scale"]}.')
+        pixels[source.name] = measured.height * measured.width * factor**2
         for number, clip in enumerate(clips, 1):
             plan[f'{source.name}/{number:04d}'] = {
                 'source': source.path.name, 'size': source.size, 'first_frame': clip.first, 'time': clip.time,
                 'sharpness': round(clip.sharpness, 3), 'colour': measured.colour}
-    return plan
-
-
-def _cut_out(part, plan, tree, settings, workers, progress):
-    """Write the frames of all clips as PNG below ``tree``; those that are there are whole."""
-    with tqdm(total=len(plan) * settings['frames'], desc='cutting out', unit='frame', disable=not progress) as bar:
-        def cut(source, stop):
-            wanted = {}
-            for clip, record in plan.items():
-                if clip.rpartition('/')[0] == source.name:
-                    for number in range(settings['frames']):
-                        wanted[record['first_frame'] + number] = f'{clip}/im{number + 1}.png'
-            missing = {number: name for number, name in wanted.items()
-                       if not all(_is_whole(folder / name) for folder in _trees(tree, settings))}
-            for _ in range(len(wanted) - len(missing)):
-                _advance(bar)
-            to_rgb = None
-            for number, frame in enumerate(decoded_frames(source.path) if missing else ()):
-                _go_on(stop)
-                to_rgb = to_rgb or ToRgb(frame, source.path)
-                if number in missing:
-                    _write_pair(to_rgb(frame), missing.pop(number), tree, settings)
-                    _advance(bar)
-                if not missing:
-                    break
-
-        _in_threads(cut, part, workers)
-
-
-def _trees(tree, settings):
-    return [tree / 'GT'] + ([tree / f'LRx{settings["scale"]}'] if settings['format'] == 'png' else [])
-
-
-def _write_pair(rgb, name, tree, settings):
-    gt = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-    height = settings['resize_height']
-    if height and height < len(gt):
-        gt = imresize(gt, height / len(gt))[:height]
-    gt = crop_to_multiple(gt, settings['scale'])
-    gt_tree, *lr_tree = _trees(tree, settings)
-    _write_image(gt_tree / name, gt)
-    if lr_tree:
-        _write_image(lr_tree[0] / name, degrade(gt, settings['scale'], settings['degradation']))
-
-
-def _write_image(path, image):
-    with written_beside(path) as beside:  # waiting for the disk each time would take longer than all else
-        beside.write_bytes(encode_image(image))
-
-
-def _is_whole(path):
-    """Whether an image is there up to its end, which it may not be after a loss of power."""
-    return path.is_file() and path.read_bytes()[-8:-4] == b'IEND'
-
-
-def crop_to_multiple(image, scale):
-    """The middle of (h, w, 3) whose sides are the largest that ``scale`` divides."""
-    height, width = (side // scale * scale for side in image.shape[:2])
-    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    return np.ascontiguousarray(image[top:top + height, left:left + width])
+    return plan, pixels
 
 
 def _finish(out, split, tree, plan, settings, workers, progress, check_space):
@@ -277,53 +268,32 @@ def _finish(out, split, tree, plan, settings, workers, progress, check_space):
             height, width = image_size(first.read_bytes(), str(first))
             lines.append(f'{clip} {settings["frames"]} ({height},{width},3)\n')
         write_atomically(meta_info, ''.join(lines))
-        write_atomically(out / f'videos_{split}.json', record)
-        os.sync()
+        write_atomically(_record_path(out, split), record)
+        for _ in bounded_map(flush, [*tree.rglob('*'), tree], workers):
+            pass
         tree.rename(_data_paths(out, split, settings)[0])  # last, and at once: the sign that all is there
         return
     frames = [Frame(f'{clip}/im{number}', partial((tree / 'GT' / clip / f'im{number}.png').read_bytes),
                     f'{plan[clip]["source"]}, frame {plan[clip]["first_frame"] + number - 1}')
               for clip in plan for number in range(1, settings['frames'] + 1)]
     gt_path, lr_path = _data_paths(out, split, settings)
-    about = {'source': 'videos', 'split': split, 'clip_length': settings['frames'], 'chosen': _digest(record.encode())}
+    # the digest tells two choices apart; what a message about them can say comes first
+    about = {'source': 'videos', 'split': split, 'clip_length': settings['frames'], 'clips': settings['clips'],
+             'start': settings['start'], 'resize_height': settings['resize_height'], 'cropped_to': settings['scale'],
+             'videos': len(settings['sources']), 'chosen': _digest(record.encode())}
     pack_pairs(frames, gt_path, lr_path, scale=settings['scale'], degradation=settings['degradation'],
                codec=settings['codec'], workers=workers, progress=progress, description=f'packing {split}', about=about,
                check_space=check_space)
     write_meta_info(meta_info, gt_path)
-    write_atomically(out / f'videos_{split}.json', record)
-
-
-class _Stopped(Exception):
-    """Another thread has failed, or the user has stopped all."""
-
-
-def _go_on(stop):
-    if stop.is_set():
-        raise _Stopped
-
-
-def _in_threads(function, items, workers):
-    """``function(item, stop)`` of all items, in order; after an error or Ctrl-C ``stop`` is set and the others end."""
-    stop = threading.Event()
-    with ThreadPoolExecutor(workers) as pool:  # decoding and filters run outside Python's lock
-        try:
-            futures = [pool.submit(function, item, stop) for item in items]
-            for future in as_completed(futures):
-                future.result()
-            return [future.result() for future in futures]
-        except BaseException:
-            stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def _advance(bar):
-    with bar.get_lock():  # several threads count
-        bar.update()
+    write_atomically(_record_path(out, split), record)
 
 
 def _declared(path):
     with opened_video(path) as (container, stream):
+        shape = stream.sample_aspect_ratio
+        if shape and shape != 1:
+            get_root_logger().warning(f'{path.name}: pixels are not square ({shape.numerator}:{shape.denominator}). '
+                                      'They are taken as if they were.')
         return declared_frames(container, stream)
 
 

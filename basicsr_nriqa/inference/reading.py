@@ -14,7 +14,7 @@ from basicsr_nriqa.data.errors import DataError
 from basicsr_nriqa.data.frame_times import in_display_order
 from basicsr_nriqa.data.image_codec import decode_image
 from basicsr_nriqa.data.video_colour import ToRgb
-from basicsr_nriqa.data.video_file import declared_frames, decoded_frames, is_turned, upright_shape
+from basicsr_nriqa.data.video_file import declared_frames, decoded_frames
 from basicsr_nriqa.data.video_file import opened_video as _opened_video
 from basicsr_nriqa.inference.errors import InferenceError
 
@@ -127,7 +127,7 @@ class VideoSource:
             self._to_rgb = ToRgb(first, path)
         if not self._to_rgb.plain:
             get_root_logger().info(f'{path}: {self._to_rgb.description}.')
-        if is_turned(first) and self.pixel_shape:
+        if self._to_rgb.orientation.turned and self.pixel_shape:
             self.pixel_shape = 1 / self.pixel_shape
 
     def identity(self):
@@ -151,7 +151,7 @@ class VideoSource:
         times = []
         for number, frame in enumerate(tqdm(self._decode(), 'checking', self._declared or None, unit='frame',
                                             disable=not progress)):
-            shape = upright_shape(frame)
+            shape = self._to_rgb.orientation.shape(frame)
             if not number:
                 height, width = shape
             _same_size(f'{self.path}: frame {number}', shape, height, width)

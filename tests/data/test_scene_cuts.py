@@ -1,10 +1,12 @@
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from video_making import panned
 
 from basicsr_nriqa.data.photographs import TEST_PHOTOGRAPHS, TRAIN_PHOTOGRAPHS, load_photograph
-from basicsr_nriqa.data.scene_cuts import change, cuts, small_luma, unlikeness
+from basicsr_nriqa.data.scene_cuts import change, cuts, sliding_median, small_luma, unlikeness
 from basicsr_nriqa.data.video_file import decoded_frames
 
 LARGE = [name for name in (*TRAIN_PHOTOGRAPHS, *TEST_PHOTOGRAPHS)
@@ -54,6 +56,17 @@ def test_frames_without_texture():
     black, scene = [np.zeros((96, 160), np.uint8)] * 9, pan('coffee.png', 1)
     assert found(black) == []
     assert found(black + scene) == [9] and found(scene + black) == [9]
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 50), min_size=1, max_size=40), st.integers(-7, 7), st.integers(0, 12), st.booleans())
+def test_the_sliding_median_is_that_of_the_values_around(values, first, length, unknown):
+    values = np.array(values)
+    values[:unknown] = np.nan
+    for index, found in enumerate(sliding_median(values, first, first + length)):
+        around = values[max(index + first, 0):max(index + first + length + 1, 0)]
+        around = around[np.isfinite(around)]
+        assert found == np.median(around) if len(around) else np.isnan(found)
 
 
 def test_real_cuts(shared):

@@ -3,7 +3,21 @@ import av
 import numpy as np
 import pytest
 from av.video.reformatter import Colorspace
-from video_making import BT709, BT2020, HLG, JPEG, MPEG, PQ, UNSPECIFIED, filled, panned, write_video
+from video_making import (
+    BT709,
+    BT2020,
+    HLG,
+    JPEG,
+    MATRICES,
+    MPEG,
+    PQ,
+    UNSPECIFIED,
+    filled,
+    panned,
+    set_display_matrix,
+    shown,
+    write_video,
+)
 
 from basicsr_nriqa.data import DataError
 from basicsr_nriqa.data.video_colour import ACCURATE, ToRgb
@@ -79,15 +93,46 @@ def test_8_bits_are_what_swscale_makes_of_them(tmp_path, size, matrix, colour_ra
     assert to_rgb.plain and np.array_equal(to_rgb(frame), expected) and expected.shape == (*size, 3)
 
 
-@pytest.mark.skipif(not hasattr(av.video.stream.VideoStream, 'set_display_rotation'), reason='needs PyAV 18')
-@pytest.mark.parametrize(('codec', 'pix_fmt'), [('libx264', 'yuv420p'), ('libx265', 'yuv420p10le')])
-@pytest.mark.parametrize('rotation', [90, -90, 180])
-def test_rotation_is_applied(tmp_path, rotation, codec, pix_fmt):
-    frames = panned('chelsea.png', 3)
-    frame = next(decoded_frames(write_video(tmp_path / 'in.mp4', frames, codec, pix_fmt, rotation=rotation)))
-    upright = ToRgb(frame, 'in.mp4')(frame)
-    expected = np.rot90(frames[0], rotation // 90)
-    assert upright.shape == expected.shape and np.abs(upright.astype(int) - expected).mean() < 6
+@pytest.mark.parametrize('matrix', MATRICES.values(), ids=MATRICES)
+def test_the_display_matrix_is_applied(tmp_path, matrix):
+    frames = panned('chelsea.png', 1)
+    codec, pix_fmt = ('libx264', 'yuv420p') if matrix[0] else ('libx265', 'yuv420p10le')
+    path = set_display_matrix(write_video(tmp_path / 'in.mp4', frames, codec, pix_fmt), matrix)
+    frame = next(decoded_frames(path))
+    upright, expected = ToRgb(frame, path)(frame), shown(frames[0], matrix)
+    assert upright.shape == expected.shape and np.abs(upright.astype(int) - expected).mean() < 10
+
+
+@pytest.mark.parametrize('colour_range', [MPEG, JPEG, 0])
+@pytest.mark.parametrize(('pix_fmt', 'bits'), [('gray', 8), ('gray10le', 10), ('gray16le', 16), ('ya8', 8)])
+def test_grey_formats_by_their_range(pix_fmt, bits, colour_range):
+    """Without a range it is full, as FFmpeg has it."""
+    codes = np.random.default_rng(0).integers(0, 2**bits, (20, 33))
+    stored = np.stack([codes, np.full_like(codes, 77)], -1).reshape(20, -1) if pix_fmt == 'ya8' else codes
+    frame = av.VideoFrame(33, 20, pix_fmt)
+    rows = np.zeros((20, frame.planes[0].line_size // (1 if bits == 8 else 2)), np.uint8 if bits == 8 else np.uint16)
+    rows[:, :stored.shape[1]] = stored
+    frame.planes[0].update(rows)
+    frame.color_range = colour_range
+    expected = codes * 255 / (2**bits - 1)
+    if colour_range == MPEG:
+        expected = ((codes / 2**(bits - 8) - 16) * 255 / 219).clip(0, 255)
+    to_rgb = ToRgb(frame, '')
+    assert np.abs(to_rgb(frame) - expected[..., None]).max() < 0.501
+    assert to_rgb.plain == (bits == 8)
+
+
+def test_grey_in_floating_point_is_an_error():
+    frame = av.VideoFrame.from_ndarray(panned('chelsea.png', 1)[0], format='rgb24').reformat(format='grayf32le')
+    with pytest.raises(DataError, match=r'in\.mkv: cannot be converted to RGB from grayf32le'):
+        ToRgb(frame, 'in.mkv')
+
+
+def test_fewer_bits():
+    frame = av.VideoFrame.from_ndarray(panned('chelsea.png', 1)[0], format='rgb24').reformat(format='rgb565le')
+    to_rgb = ToRgb(frame, '')
+    assert to_rgb.plain and to_rgb.description == 'SDR, ordinary primaries, 6 bit: taken as it is'
+    assert np.abs(to_rgb(frame).astype(int) - panned('chelsea.png', 1)[0]).mean() < 4
 
 
 def grey(level):
@@ -157,6 +202,42 @@ def test_the_peak_of_pq_by_metadata(tmp_path):
                            transfer=PQ, options={'x265-params': f'log-level=error{parameters}'})
         peaks.append(ToRgb(next(decoded_frames(path)), path).peak)
     assert peaks == [1000, 4000, 1600]
+
+
+def dolby_vision():
+    """A NAL unit with the metadata of Dolby Vision (RPU, ETSI TS 103 572), as short as a decoder takes it."""
+    def exp_golomb(value):
+        code = f'{value + 1:b}'
+        return '0' * (len(code) - 1) + code
+
+    zero = exp_golomb(0)
+    bits = ''.join([
+        '000010', '0' * 11, '0000', '0001', '1',  # type 2, format, profile, level; the sequence is told:
+        '0', '00', exp_golomb(23), '01', '1',  # chroma filter, coefficients: fixed point, their digits; full range
+        exp_golomb(2), exp_golomb(2), exp_golomb(4), '0', '000', '0', '1',  # 10, 10 and 12 bits, filters, no residual
+        '0', '0', 3 * zero,  # no display metadata, a mapping of its own
+        3 * (zero + '0' * 10 + '1' * 10), 2 * zero,  # from the first to the last code, one partition
+        3 * (2 * zero + '0' + 2 * ('1' + '0' * 23))])  # polynomials of order 1
+    payload = int(bits.ljust(-len(bits) // 8 * -8, '0'), 2).to_bytes(-(-len(bits) // 8), 'big') + bytes(4) + b'\x80'
+    escaped = b''
+    for byte in payload:  # no start code may be within
+        escaped += b'\3' * (byte < 4 and escaped.endswith(b'\0\0')) + bytes([byte])
+    return b'\0\0\0\1\x7c\1\x19' + escaped
+
+
+@pytest.mark.parametrize('transfer', [None, HLG])
+def test_dolby_vision_without_a_picture_for_others_is_an_error(tmp_path, transfer):
+    matrix = transfer and BT2020
+    path = write_video(tmp_path / 'in.h265', panned('chelsea.png', 1), 'libx265', 'yuv420p10le', matrix=matrix,
+                       primaries=matrix, transfer=transfer)
+    path.write_bytes(path.read_bytes() + dolby_vision())
+    frame = next(decoded_frames(path))
+    assert 'DOVI_RPU_BUFFER' in frame.side_data
+    if transfer:
+        assert ToRgb(frame, path).description.startswith('HLG, BT.2020, 10 bit')  # profile 8.4, as phones record it
+    else:
+        with pytest.raises(DataError, match=r'in\.h265: Dolby Vision in colours of its own \(profile 5\)'):
+            ToRgb(frame, path)
 
 
 def test_tags_of_a_file_reach_the_frames(tmp_path):

@@ -1,4 +1,5 @@
-"""Tiny video files for the tests of data: any codec and pixel format, tags of colour, times, rotation."""
+"""Tiny video files for the tests of data: any codec and pixel format, tags of colour, times, display matrices."""
+import struct
 from fractions import Fraction
 
 import av
@@ -11,6 +12,11 @@ from basicsr_nriqa.data.photographs import load_photograph
 UNSPECIFIED, BT709, BT2020 = 2, 1, 9
 PQ, HLG = 16, 18
 MPEG, JPEG = ColorRange.MPEG, ColorRange.JPEG
+# a, b, c, d of display matrices, which take column x and row y to a x + c y and b x + d y
+UPRIGHT, TURNED_LEFT, TURNED_RIGHT, UPSIDE_DOWN = (1, 0, 0, 1), (0, -1, 1, 0), (0, 1, -1, 0), (-1, 0, 0, -1)
+MATRICES = {'upright': UPRIGHT, 'turned left': TURNED_LEFT, 'turned right': TURNED_RIGHT, 'upside down': UPSIDE_DOWN,
+            'mirrored': (-1, 0, 0, 1), 'flipped': (1, 0, 0, -1), 'transposed': (0, 1, 1, 0),
+            'transposed the other way': (0, -1, -1, 0)}
 
 
 def panned(photograph, count, speed=2, size=(64, 96), shrink=3, start=0):
@@ -35,7 +41,7 @@ def filled(planes, pix_fmt, size):
 
 
 def write_video(path, frames, codec='libx264', pix_fmt='yuv420p', rate=25, times=None, options=None, matrix=None,
-                primaries=None, transfer=None, colour_range=None, rotation=0):
+                primaries=None, transfer=None, colour_range=None, pixel_shape=None):
     """A video of (n, h, w, 3) uint8 RGB, or of frames of PyAV.
 
     ``times`` are in units of 1/rate; what is None is not told in the file.
@@ -48,11 +54,9 @@ def write_video(path, frames, codec='libx264', pix_fmt='yuv420p', rate=25, times
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         context = stream.codec_context
         for name, value in (('colorspace', matrix), ('color_primaries', primaries), ('color_trc', transfer),
-                            ('color_range', colour_range)):
+                            ('color_range', colour_range), ('sample_aspect_ratio', pixel_shape)):
             if value is not None:
                 setattr(context, name, value)
-        if rotation:
-            stream.set_display_rotation(rotation)
         for number, frame in enumerate(frames):
             if isinstance(frame, np.ndarray):
                 frame = av.VideoFrame.from_ndarray(frame, format='rgb24').reformat(
@@ -62,3 +66,22 @@ def write_video(path, frames, codec='libx264', pix_fmt='yuv420p', rate=25, times
             output.mux(stream.encode(frame))
         output.mux(stream.encode())
     return path
+
+
+def set_display_matrix(path, matrix):
+    """Write (a, b, c, d) into the only video track of an MP4 file; returns the path."""
+    a, b, c, d = (value * 2**16 for value in matrix)  # 16.16, and 2.30 in the last column
+    data = bytearray(path.read_bytes())
+    struct.pack_into('>9i', data, data.index(b'tkhd') + 44, a, b, 0, c, d, 0, 0, 0, 2**30)
+    path.write_bytes(data)
+    return path
+
+
+def shown(pixels, matrix):
+    """(h, w, c) pixels as a display matrix says, each put where it is said to be."""
+    a, b, c, d = matrix
+    rows, columns = np.mgrid[:pixels.shape[0], :pixels.shape[1]]
+    x, y = a * columns + c * rows, b * columns + d * rows
+    upright = np.empty((np.ptp(y) + 1, np.ptp(x) + 1, pixels.shape[2]), pixels.dtype)
+    upright[y - y.min(), x - x.min()] = pixels
+    return upright
