@@ -1,3 +1,6 @@
+import gc
+
+import av
 import cv2
 import numpy as np
 import pytest
@@ -133,6 +136,17 @@ def test_a_video_is_measured(eventful):
     assert measured == measure_video(eventful, 7, threads=1)
     clip, = choose_clips(measured, 7, 5)
     assert clip.first == 2 and clip.time == pytest.approx(0.08, abs=2e-3)
+
+
+def test_frames_that_were_measured_are_let_go(eventful):
+    """At once, not when the garbage collector comes: a frame can be tens of megabytes."""
+    gc.collect()
+    gc.disable()
+    try:
+        measure_video(eventful, 7)
+        assert sum(type(thing) is av.VideoFrame for thing in gc.get_objects()) < 3
+    finally:
+        gc.enable()
 
 
 def test_sharpness_is_that_of_the_clips_size(eventful):

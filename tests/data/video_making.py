@@ -1,13 +1,18 @@
 """Tiny video files for the tests of data: any codec and pixel format, tags of colour, times, display matrices."""
+import os
+import signal
 import struct
 from fractions import Fraction
 
 import av
 import cv2
 import numpy as np
+import pytest
 from av.video.reformatter import ColorRange, Interpolation
+from filesystems import in_child
 
 from basicsr_nriqa.data.photographs import load_photograph
+from basicsr_nriqa.data.videos import prepare_videos
 
 UNSPECIFIED, BT709, BT2020 = 2, 1, 9
 PQ, HLG = 16, 18
@@ -85,3 +90,33 @@ def shown(pixels, matrix):
     upright = np.empty((np.ptp(y) + 1, np.ptp(x) + 1, pixels.shape[2]), pixels.dtype)
     upright[y - y.min(), x - x.min()] = pixels
     return upright
+
+
+def write_two_videos(folder):
+    """Two of 16 frames: one of odd size with a cut at 9, one in HLG with a space and a dot in its name."""
+    cut = np.concatenate([panned('chelsea.png', 9, size=(71, 97)), panned('coffee.png', 7, size=(71, 97))])
+    return [write_video(folder / 'cut.mkv', cut, 'ffv1'),
+            write_video(folder / 'my phone.v2.mp4', panned('astronaut.png', 16), 'libx265', 'yuv420p10le', matrix=9,
+                        primaries=9, transfer=HLG)]
+
+
+def prepare(videos, out, **options):
+    prepare_videos(videos, out, progress=False, **{'workers': 2, **options})
+    return out
+
+
+def killed(function, module, name, call=1):
+    """Run ``function`` in a process that is killed at the ``call``-th call of ``module.name``."""
+    def run():
+        original, calls = getattr(module, name), []
+
+        def dying(*args, **options):
+            calls.append(1)
+            if len(calls) == call:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*args, **options)
+        setattr(module, name, dying)
+        function()
+
+    with pytest.raises(EOFError):  # the child said nothing
+        in_child(run)
