@@ -12,6 +12,7 @@ from video_making import (
     MPEG,
     PQ,
     UNSPECIFIED,
+    X265,
     filled,
     panned,
     set_display_matrix,
@@ -96,8 +97,8 @@ def test_8_bits_are_what_swscale_makes_of_them(tmp_path, size, matrix, colour_ra
 @pytest.mark.parametrize('matrix', MATRICES.values(), ids=MATRICES)
 def test_the_display_matrix_is_applied(tmp_path, matrix):
     frames = panned('chelsea.png', 1)
-    codec, pix_fmt = ('libx264', 'yuv420p') if matrix[0] else ('libx265', 'yuv420p10le')
-    path = set_display_matrix(write_video(tmp_path / 'in.mp4', frames, codec, pix_fmt), matrix)
+    pix_fmt = 'yuv420p' if matrix[0] else 'yuv420p10le'
+    path = set_display_matrix(write_video(tmp_path / 'in.mp4', frames, 'libx264', pix_fmt), matrix)
     frame = next(decoded_frames(path))
     upright, expected = ToRgb(frame, path)(frame), shown(frames[0], matrix)
     assert upright.shape == expected.shape and np.abs(upright.astype(int) - expected).mean() < 10
@@ -199,7 +200,7 @@ def test_the_peak_of_pq_by_metadata(tmp_path):
     peaks = []
     for number, parameters in enumerate(('', f':{mastering}', f':{mastering}:max-cll=1600,400')):
         path = write_video(tmp_path / f'{number}.mp4', frames, 'libx265', 'yuv420p10le', matrix=9, primaries=9,
-                           transfer=PQ, options={'x265-params': f'log-level=error{parameters}'})
+                           transfer=PQ, options={'x265-params': X265 + parameters})
         peaks.append(ToRgb(next(decoded_frames(path)), path).peak)
     assert peaks == [1000, 4000, 1600]
 

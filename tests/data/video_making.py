@@ -45,13 +45,16 @@ def filled(planes, pix_fmt, size):
     return frame
 
 
+X265 = 'log-level=error:bframes=0'  # with B-frames, MP4 files of one or two frames fail now and then
+
+
 def write_video(path, frames, codec='libx264', pix_fmt='yuv420p', rate=25, times=None, options=None, matrix=None,
                 primaries=None, transfer=None, colour_range=None, pixel_shape=None):
     """A video of (n, h, w, 3) uint8 RGB, or of frames of PyAV.
 
     ``times`` are in units of 1/rate; what is None is not told in the file.
     """
-    default = {'libx264': {'crf': '4'}, 'libx265': {'x265-params': 'log-level=error'}}.get(codec, {})
+    default = {'libx264': {'crf': '4'}, 'libx265': {'x265-params': X265}}.get(codec, {})
     with av.open(str(path), 'w', options={'movflags': '+faststart'} if path.suffix == '.mp4' else {}) as output:
         stream = output.add_stream(codec, rate=rate, options={**default, **(options or {})})
         first = frames[0]
