@@ -1,9 +1,13 @@
 """Command-line arguments that several scripts take."""
 import argparse
+import sys
+from contextlib import contextmanager
 
 import torch
+from basicsr.utils import get_root_logger
 
 from basicsr_nriqa.data.degradation import DEGRADATIONS
+from basicsr_nriqa.data.errors import DataError
 from basicsr_nriqa.data.image_codec import CODECS
 
 
@@ -17,6 +21,18 @@ def device(name):
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         raise argparse.ArgumentTypeError(str(error).splitlines()[0]) from None
+
+
+@contextmanager
+def packing_command():
+    """The frame of all scripts that pack: what they do is logged, and errors of the data are one line."""
+    get_root_logger().setLevel('INFO')
+    try:
+        yield
+    except DataError as error:
+        sys.exit(f'error: {error}')
+    except KeyboardInterrupt:
+        sys.exit('Interrupted. Start it again to go on from here.')
 
 
 def number_or_all(text):

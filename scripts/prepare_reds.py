@@ -1,12 +1,8 @@
 """Pack REDS for training and testing: GT and LR frames as LMDB, and the clip lists of both partitions."""
 import argparse
-import sys
 from pathlib import Path
 
-from basicsr.utils import get_root_logger
-
-from basicsr_nriqa.command_line import add_packing_arguments, number_or_all, packing_arguments
-from basicsr_nriqa.data.errors import DataError
+from basicsr_nriqa.command_line import add_packing_arguments, number_or_all, packing_arguments, packing_command
 from basicsr_nriqa.data.reds import SPLITS, prepare_reds
 
 
@@ -24,14 +20,9 @@ def main():
                         help="first frames of each validation video, or 'all'; default: %(default)s, as in the paper")
     add_packing_arguments(parser)
     args = parser.parse_args()
-    get_root_logger().setLevel('INFO')
-    try:
+    with packing_command():
         prepare_reds(args.root, args.out, test_frames=args.test_frames,
                      splits=(args.only,) if args.only else SPLITS, **packing_arguments(args))
-    except DataError as error:
-        sys.exit(f'error: {error}')
-    except KeyboardInterrupt:
-        sys.exit('Interrupted. Start it again to go on from here.')
 
 
 if __name__ == '__main__':

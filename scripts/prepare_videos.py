@@ -1,12 +1,8 @@
 """Cut your own videos into clips for training or testing: the sharpest frames without a cut, GT and LR as LMDB."""
 import argparse
-import sys
 from pathlib import Path
 
-from basicsr.utils import get_root_logger
-
-from basicsr_nriqa.command_line import add_packing_arguments, packing_arguments, positive, seed
-from basicsr_nriqa.data.errors import DataError
+from basicsr_nriqa.command_line import add_packing_arguments, packing_arguments, packing_command, positive, seed
 from basicsr_nriqa.data.videos import FORMATS, prepare_videos
 
 EXAMPLE = """examples:
@@ -41,15 +37,10 @@ def main():
                         help='databases, or a folder tree of PNG files; default: %(default)s')
     add_packing_arguments(parser)
     args = parser.parse_args()
-    get_root_logger().setLevel('INFO')
-    try:
+    with packing_command():
         prepare_videos(args.videos, args.out, args.split, args.test_share, args.seed, args.clips, args.frames,
                        output=args.output, resize_height=args.resize_height, start=args.start,
                        **packing_arguments(args))
-    except DataError as error:
-        sys.exit(f'error: {error}')
-    except KeyboardInterrupt:
-        sys.exit('Interrupted. Start it again to go on from here.')
 
 
 if __name__ == '__main__':

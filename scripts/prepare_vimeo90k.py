@@ -1,12 +1,8 @@
 """Pack the Vimeo-90K septuplet set for training and testing: GT and LR frames as LMDB, and the clip lists."""
 import argparse
-import sys
 from pathlib import Path
 
-from basicsr.utils import get_root_logger
-
-from basicsr_nriqa.command_line import add_packing_arguments, number_or_all, packing_arguments, seed
-from basicsr_nriqa.data.errors import DataError
+from basicsr_nriqa.command_line import add_packing_arguments, number_or_all, packing_arguments, packing_command, seed
 from basicsr_nriqa.data.vimeo90k import prepare_vimeo90k
 
 
@@ -25,14 +21,9 @@ def main():
     parser.add_argument('--seed', type=seed, default=0, help='for drawing the test clips; default: %(default)s')
     add_packing_arguments(parser)
     args = parser.parse_args()
-    get_root_logger().setLevel('INFO')
-    try:
+    with packing_command():
         prepare_vimeo90k(args.root, args.out, test_clips=args.test_clips, seed=args.seed,
                          splits=(args.only,) if args.only else ('train', 'test'), **packing_arguments(args))
-    except DataError as error:
-        sys.exit(f'error: {error}')
-    except KeyboardInterrupt:
-        sys.exit('Interrupted. Start it again to go on from here.')
 
 
 if __name__ == '__main__':

@@ -1,6 +1,5 @@
 """The frames of a video, from a folder of images or a video file, one after the other."""
 import hashlib
-import re
 from contextlib import contextmanager
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -9,7 +8,7 @@ import numpy as np
 from basicsr.utils import get_root_logger
 from tqdm import tqdm
 
-from basicsr_nriqa.data.clip_store import IMAGE_SUFFIXES
+from basicsr_nriqa.data.clip_store import IMAGE_SUFFIXES, natural
 from basicsr_nriqa.data.errors import DataError
 from basicsr_nriqa.data.frame_times import in_display_order
 from basicsr_nriqa.data.image_codec import decode_image
@@ -58,7 +57,7 @@ class FolderSource:
     def __init__(self, path):
         self.path = path
         self._files = sorted((file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES and file.is_file()
-                              and not file.name.startswith('.')), key=_natural)
+                              and not file.name.startswith('.')), key=lambda file: (natural(file.stem), file.name))
         if not self._files:
             raise InferenceError(f'{path}: there are no frames in this folder. Expected images '
                                  f'({", ".join(_SUFFIXES)}), not folders of them.')
@@ -204,10 +203,6 @@ def opened_video(path):
     """
     with _told(), _opened_video(path) as opened:
         yield opened
-
-
-def _natural(path):
-    return [int(part) if part.isdecimal() else part for part in re.split(r'(\d+)', path.stem)], path.name
 
 
 def _identity(files):
