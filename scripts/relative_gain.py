@@ -3,8 +3,9 @@ import argparse
 import sys
 
 from basicsr_nriqa.study.relative_gain import gain_table
-from basicsr_nriqa.study.report import console_table, write_report
+from basicsr_nriqa.study.report import write_report
 from basicsr_nriqa.study.scores import find_scores
+from basicsr_nriqa.study.table_text import console_table
 
 EXAMPLE = """example:
   python scripts/relative_gain.py results/ -o report/

@@ -8,16 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from basicsr_nriqa.study.figures import draw_figure
+from basicsr_nriqa.study.page import html_page
 from basicsr_nriqa.study.relative_gain import GainTable
-from basicsr_nriqa.study.report import (
-    console_table,
-    csv_table,
-    draw_figure,
-    format_gain,
-    html_page,
-    markdown_table,
-    write_report,
-)
+from basicsr_nriqa.study.report import write_report
+from basicsr_nriqa.study.table_text import console_table, csv_table, format_gain, markdown_table
 
 LOSSES = ['LPIPS & NIMA', 'a|b <script>$x$', 'HyperIQA']
 GAINS = ((3.2, 18.0, -0.01), (0.0, -111.0, 4.0), (-12.0, -80.0, np.nan))
