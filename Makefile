@@ -9,6 +9,7 @@ TESTERS ?= 2
 
 help:
 	@echo 'make demo       train, fine-tune with a quality metric, test and compare, on sample data (2 cores: ~10 min)'
+	@echo 'make study      the paper'"'"'s whole experiment at toy size, with its report (2 cores: ~10 min)'
 	@echo 'make test       the fast tests'
 	@echo 'make test-slow  the slow tests'
 	@echo 'make lint       ruff'
@@ -22,6 +23,9 @@ $(READY): constraints.txt setup.cfg setup.py pyproject.toml Makefile
 	$(UV) pip install --python $(BIN)/python --no-deps --build-constraints constraints.txt -r constraints.txt
 	$(UV) pip install --python $(BIN)/python --no-deps --build-constraints constraints.txt -e .
 	touch $@
+
+study: $(READY)
+	$(BIN)/snakemake --cores 2 --config study=workflow/mini_study.yml
 
 demo: $(READY)
 	$(BIN)/python scripts/demo.py
@@ -42,5 +46,5 @@ lock: $(READY)
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test test-slow lint lock clean
+.PHONY: help demo study test test-slow lint lock clean
 .DEFAULT_GOAL := help

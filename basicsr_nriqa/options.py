@@ -55,15 +55,15 @@ def load_yaml(path):
     return options
 
 
-def read_options(path):
-    """Read an option file and the files that its ``_base_`` names.
+def read_options(*paths):
+    """Read an option file and the files that its ``_base_`` names; or several, merged as if one named them all.
 
     ``_base_`` is a path or a list of paths, relative to the file that names them; later ones win over earlier ones
     and the file wins over all. Mappings are merged key by key; ``_delete_: true`` in a mapping drops what is
     inherited there (mmengine's rules).
 
     Args:
-        path (str | Path): The file.
+        paths (str | Path): The file; of several, later ones win.
 
     Returns:
         dict: Plain Python data.
@@ -71,7 +71,8 @@ def read_options(path):
     Raises:
         OptionsError: as :func:`load_yaml`, or ``_base_`` is no YAML file or leads back to itself.
     """
-    return _inherit(Path(path), ())
+    merged = _merge([_inherit(Path(path), ()) for path in paths], ' and '.join(map(str, paths)))
+    return {key: _without_delete(value) for key, value in merged.items()}
 
 
 def _inherit(path, heirs):
@@ -79,18 +80,31 @@ def _inherit(path, heirs):
         raise OptionsError(f'{path}: `_base_` leads back to the file itself.')
     own = load_yaml(path)
     bases = own.pop('_base_', [])
-    merged = Config()
+    parts = []
     for base in [bases] if isinstance(bases, str) else bases:
         base = path.parent / base
         if base.suffix not in ('.yml', '.yaml'):
             raise OptionsError(f'{path}: `_base_: {base}` is no YAML file (.yml), and others are '
                                'refused: they could run code.')
-        merged.merge_from_dict(_inherit(base, (*heirs, path.resolve())))
+        parts.append(_inherit(base, (*heirs, path.resolve())))
+    return _merge([*parts, own], path)
+
+
+def _merge(parts, source):
+    """By mmengine's rules; a ``_delete_`` that met nothing stays, for what is inherited further up."""
+    merged = Config()
     try:
-        merged.merge_from_dict(own)
+        for part in parts:
+            merged.merge_from_dict(part)
     except TypeError as error:
-        raise OptionsError(f'{path}: cannot be merged into its `_base_`: {error}') from None
+        raise OptionsError(f'{source}: cannot be merged into its `_base_`: {error}') from None
     return merged.to_dict()
+
+
+def _without_delete(value):
+    if isinstance(value, dict):
+        return {key: _without_delete(item) for key, item in value.items() if key != '_delete_'}
+    return value
 
 
 def parse_value(text, given_as='--force_yml'):

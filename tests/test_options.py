@@ -31,6 +31,14 @@ def test_inheritance(tmp_path):
     assert (tmp_path / 'copy.yml').read_text() == 'x: 1  # a comment\n'
 
 
+def test_what_drops_the_inherited_can_be_inherited(tmp_path):
+    _write(tmp_path, first='network: {type: A, width: 1}\n', second='network: {_delete_: true, type: B}\n',
+           third='_base_: second.yml\nnetwork: {depth: 2}\n', child='_base_: [first.yml, third.yml]\nx: 1\n',
+           grandchild='_base_: child.yml\nnetwork: {height: 3}\n')
+    assert read_options(tmp_path / 'child.yml') == {'network': {'type': 'B', 'depth': 2}, 'x': 1}
+    assert read_options(tmp_path / 'grandchild.yml') == {'network': {'type': 'B', 'depth': 2, 'height': 3}, 'x': 1}
+
+
 @pytest.mark.parametrize('text', [
     'a: !!python/object/apply:os.system [touch {marker}]', 'a: !!python/object/new:os.system [touch {marker}]',
     '? !!python/object/apply:os.system [touch {marker}]\n: 1', '_base_: evil.py', '_base_: evil.yml'])

@@ -87,7 +87,9 @@ class VideoIQAModel(ClipValidation, SRModel):
         self.losses = {name: loss.to(self.device) for name, loss in self._build_losses(train_opt).items()}
         self.balancer, self.shared_weight = self._build_balancer(train_opt.get('balance_opt'))
         optimised = [loss.metric.info.name for loss in self.losses.values() if hasattr(loss, 'metric')]
-        self.trained_with = {'loss': ' & '.join(optimised) or BASELINE, 'optimised': optimised}
+        balancer = (train_opt.get('balance_opt') or {}).get('type', self.DEFAULT_BALANCER)
+        balanced = '' if balancer == 'fixed' else f" (with {'GradNorm' if balancer == 'gradnorm' else balancer})"
+        self.trained_with = {'loss': (' & '.join(optimised) or BASELINE) + balanced, 'optimised': optimised}
         self.fix_flow_iter = train_opt.get('fix_flow') or 0
         self.parts = train_opt.get('accumulate') or 1
         self.skip_limit = train_opt.get('skip_limit') or 50

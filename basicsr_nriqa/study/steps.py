@@ -1,0 +1,251 @@
+"""The steps of a study, each of which `workflow/Snakefile` starts as a process: check, train, test, artifacts, report.
+
+Every step leaves one file when, and only when, it is complete; all else that it writes may be there in part.
+"""
+import contextlib
+import ctypes
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+import yaml
+from basicsr.utils.options import parse_options
+
+from basicsr_nriqa import launch
+from basicsr_nriqa.data.database_check import check_database
+from basicsr_nriqa.data.sample_clips import make_sample_vimeo90k
+from basicsr_nriqa.data.vimeo90k import prepare_vimeo90k
+from basicsr_nriqa.files import exclusive, sha256, write_atomically
+from basicsr_nriqa.options import OptionsError
+from basicsr_nriqa.study.artifacts import check_artifacts, write_artifacts
+from basicsr_nriqa.study.gpus import claimed
+from basicsr_nriqa.study.scores import read_scores
+from basicsr_nriqa.version import __version__
+
+_POLL = 2  # seconds
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def make_sample_data(folder, options):
+    """Make and pack a sample data set, as scripts/make_sample_data.py does; one that is complete is left alone.
+
+    Args:
+        folder (str | Path): Where to.
+        options (dict): ``train_clips``, ``test_clips``, ``size`` (h,w), ``seed``.
+    """
+    root = Path(folder, 'vimeo_septuplet')
+    options = {**options, 'size': tuple(options.get('size', (256, 448)))}
+    make_sample_vimeo90k(root, **options, progress=False)
+    prepare_vimeo90k(root, folder, progress=False)
+
+
+def check_options(study):
+    """Check all options of a study, as training and testing do before they start; missing weights are fetched.
+
+    Args:
+        study (basicsr_nriqa.study.plan.Study): The plan.
+
+    Raises:
+        OptionsError: all problems of all files.
+    """
+    parts = [(run.name, run.options, True) for run in study.runs.values()]
+    parts += [(options['name'], options, False) for run in study.runs.values() for dataset in study.datasets.values()
+              for options in [study.test_options(run, dataset)]]
+    problems = {}
+    with TemporaryDirectory() as folder:
+        for name, options, is_train in parts:
+            # what the study itself makes is not there yet
+            path = Path(folder, f'{name}.yml')
+            own = str(study.output) + '/'
+            start = str(options['path'].get('pretrain_network_g') or '')
+            if start.startswith(own):
+                options = {**options, 'path': {**options['path'], 'pretrain_network_g': None}}
+            path.write_text(yaml.safe_dump(options, sort_keys=False))
+            try:
+                with _arguments('-opt', path), contextlib.redirect_stdout(None):
+                    parse_options(folder, is_train)
+            except OptionsError as error:
+                for problem in str(error).replace(f'{path}:', '').strip().split('\n'):
+                    problems.setdefault(problem, []).append(name)
+    if problems:
+        lines = [line if len(names) == len(parts) else f'{line}   [{_some(names)}]' for line, names in problems.items()]
+        raise OptionsError(f'{study.source}: the options of this study cannot be used:\n' + '\n'.join(lines))
+
+
+def databases(options):
+    """GT, LR and list of a data set, as far as it is packed in LMDB.
+
+    Args:
+        options (dict): A data set's options.
+
+    Returns:
+        tuple[Path, Path | None, Path | None] | None
+    """
+    if (options.get('io_backend') or {}).get('type') != 'lmdb':
+        return None
+    gt, lq, clips = (Path(options[key]).expanduser() if options.get(key) else None
+                     for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file'))
+    return (gt, lq, clips) if gt else (lq, None, clips)
+
+
+def check_data(options):
+    """Check the databases of a data set: keys, checksums, sizes, LR and GT belonging together.
+
+    Args:
+        options (dict): The data set's options.
+
+    Returns:
+        list[str]: What is wrong; empty if nothing is.
+    """
+    found = databases(options)
+    if found is None:
+        return []
+    reports = check_database(*found[:2], None, found[2], False, None)
+    return [problem for report in reports for problem in report.problems]
+
+
+def train(study, run):
+    """Train, or go on with a training that was interrupted; done if it is complete.
+
+    An experiment that was made by another recipe is set aside first (``NAME_archived_TIME``), as BasicSR does. A second
+    process of the same training waits for the first one.
+
+    Args:
+        study (basicsr_nriqa.study.plan.Study): The plan.
+        run (basicsr_nriqa.study.plan.Run): Which training.
+    """
+    locks = study.output / 'locks'
+    locks.mkdir(parents=True, exist_ok=True)
+    with _alone(locks / f'{run.name}.lock', run.name):
+        if trained_with(study.trained(run)) == run.recipe and study.checkpoint(run).is_file():
+            return
+        note = study.output / 'recipes' / f'{run.name}.txt'
+        if not note.is_file() or note.read_text() != run.recipe:
+            _set_aside(study, run)
+            write_atomically(note, run.recipe)
+        started = time.time()
+        with claimed(run.gpus) as gpus:
+            _start('train', study, run.name, gpus, '--auto_resume')
+        checkpoint = study.checkpoint(run)
+        write_atomically(study.trained(run), json.dumps({
+            'run': run.name, 'recipe': run.recipe, 'checkpoint': str(checkpoint), 'sha256': sha256(checkpoint),
+            'minutes_of_last_start': round((time.time() - started) / 60, 1), 'basicsr_nriqa': __version__}, indent=1))
+
+
+def trained_with(marker):
+    """The recipe that a complete training was made by; None if it is not complete."""
+    try:
+        return json.loads(Path(marker).read_text())['recipe']
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def test(study, run, dataset):
+    """Test a training on a data set, with its frames; the score file is complete or not there.
+
+    Args:
+        study (basicsr_nriqa.study.plan.Study): The plan.
+        run (basicsr_nriqa.study.plan.Run): Which training.
+        dataset (basicsr_nriqa.study.plan.Dataset): Which data.
+    """
+    name = f'{run.name}__{dataset.key}'
+    results = study.output / 'results' / name
+    shutil.rmtree(results, ignore_errors=True)  # BasicSR would keep each of them, with all its frames
+    with claimed(min(run.gpus, 1)) as gpus:
+        _start('test', study, name, gpus)
+    write_atomically(study.scores(run, dataset), (results / 'scores' / f'{dataset.label}.json').read_bytes())
+
+
+def measure_artifacts(study, run, dataset):
+    """The direct check of a fine-tuned model against its baseline on a data set.
+
+    Args:
+        study (basicsr_nriqa.study.plan.Study): The plan.
+        run (basicsr_nriqa.study.plan.Run): A fine-tuned model.
+        dataset (basicsr_nriqa.study.plan.Dataset): Which data.
+    """
+    metrics = read_scores(study.scores(run, dataset))['optimised']
+    with claimed(min(run.gpus, 1)) as gpus:
+        os.environ.update({'CUDA_VISIBLE_DEVICES': ','.join(gpus)} if gpus else {})
+        on_cpu = run.options.get('num_gpu') == 0 or not torch.cuda.is_available()
+        content = check_artifacts(study.frames(run, dataset), study.frames(run.start, dataset), metrics,
+                                  model=run.model_label, loss=run.loss_label, dataset=dataset.label,
+                                  device='cpu' if on_cpu else 'cuda', progress=False,
+                                  limit=study.report.get('artifact_clips'))
+    write_artifacts(study.artifacts(run, dataset), content)
+
+
+def _start(what, study, name, gpus, *arguments):
+    """Run BasicSR's pipeline on these GPUs, in this process if it is the only one and need not hide any."""
+    command = ['-opt', str(study.options_file(name)), *arguments]
+    study.output.joinpath('experiments').mkdir(parents=True, exist_ok=True)
+    root = study.output.resolve()
+    if not gpus:
+        with _arguments(*command):
+            getattr(launch, what)(root)
+        return
+    start = [sys.executable, '-m']
+    if len(gpus) > 1:
+        start += ['torch.distributed.run', '--standalone', f'--nproc_per_node={len(gpus)}', '-m']
+        command += ['--launcher', 'pytorch']
+    environment = {**os.environ, 'CUDA_VISIBLE_DEVICES': ','.join(gpus)}
+    # it shall not outlive this process, which holds the GPUs
+    child = subprocess.Popen([*start, 'basicsr_nriqa.study.worker', what, str(root), *command], env=environment,
+                             preexec_fn=_end_with_parent)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda number, frame: child.send_signal(number))
+    status = child.wait()
+    if status:
+        sys.exit(status if status > 0 else 128 - status)
+
+
+def _end_with_parent():
+    """In a new process: be terminated, which saves a checkpoint, when the process that started it ends."""
+    if sys.platform == 'linux':
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def _arguments(*arguments):
+    before = sys.argv
+    sys.argv = [before[0], *map(str, arguments)]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+@contextlib.contextmanager
+def _alone(lock, name):
+    with contextlib.ExitStack() as held:
+        told = False
+        while True:
+            try:
+                held.enter_context(exclusive(lock))
+                break
+            except BlockingIOError:
+                if not told:
+                    print(f'{name} is being trained by another process already; waiting for it.', flush=True)
+                told = True
+                time.sleep(_POLL)
+        yield
+
+
+def _set_aside(study, run):
+    stamp = time.strftime('%Y%m%d_%H%M%S')
+    for folder in (study.experiment(run), study.output / 'tb_logger' / run.name):
+        if folder.is_dir() and any(folder.iterdir()):
+            kept = folder.with_name(f'{folder.name}_archived_{stamp}')
+            folder.rename(kept)
+            print(f'{folder} was made by other options; it is {kept} now.', flush=True)
+
+
+def _some(names, limit=3):
+    return ', '.join(names[:limit]) + (f' and {len(names) - limit} more' if len(names) > limit else '')
