@@ -1,5 +1,4 @@
 """Validation and testing clip by clip, on any number of datasets: log report, TensorBoard, images, score files."""
-import importlib.metadata
 import inspect
 from pathlib import Path
 
@@ -13,10 +12,9 @@ from tqdm import tqdm
 
 from basicsr_nriqa.iqa import metric_info
 from basicsr_nriqa.metrics.iqa_metric import score_frames
+from basicsr_nriqa.models.provenance import checkpoint_digest, device_name, score_versions
 from basicsr_nriqa.study.scores import write_scores
 from basicsr_nriqa.training.stop import stop
-
-_PACKAGES = ('basicsr-nriqa', 'basicsr', 'torch', 'torchvision', 'pyiqa', 'numpy', 'opencv-python')
 
 
 class ClipValidation:
@@ -134,17 +132,20 @@ class ClipValidation:
                 tb_logger.add_scalar(f'metrics/{dataset_name}/{metric}', value, current_iter)
         get_root_logger().info('\n'.join(lines) + '\n')
         labels = self.opt['val'].get('scores') or {}
+        checkpoint = None if self.is_train else self.opt['path'].get('pretrain_network_g')
+        # a checkpoint that was not written here does not say what it was trained with
+        optimised = self.trained_with['optimised'] if self.is_train or 'iteration' in self.trained_with else None
         # a training writes one file a validation, a test one a dataset
         folder = Path(self.opt['path']['experiments_root' if self.is_train else 'results_root'], 'scores')
         write_scores(
             folder / (f'{dataset_name}_{current_iter}.json' if self.is_train else f'{dataset_name}.json'),
             model=labels.get('model', self.opt['network_g']['type']),
             loss=labels.get('loss', self.trained_with['loss']), dataset=dataset_name,
-            checkpoint=None if self.is_train else self.opt['path'].get('pretrain_network_g'), videos=scores,
-            versions={package: importlib.metadata.version(package) for package in _PACKAGES},
+            checkpoint=checkpoint, checkpoint_sha256=checkpoint_digest(checkpoint), videos=scores,
+            versions=score_versions(metrics), device=device_name(self.device),
             lower_better={metric: _lower_better(metric_opt) for metric, metric_opt in metrics.items()},
-            optimised=[metric for metric, metric_opt in metrics.items()
-                       if metric_opt.get('metric') in self.trained_with['optimised']])
+            optimised=None if optimised is None else [metric for metric, metric_opt in metrics.items()
+                                                      if metric_opt.get('metric') in optimised])
 
 
 def _as_images(frames, references):

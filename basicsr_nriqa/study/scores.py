@@ -4,15 +4,17 @@ A score file is plain JSON, written by the test loop and read by everything in t
 
     {"model": "BasicVSRPP", "loss": "LPIPS & NIMA", "dataset": "REDS", "checkpoint": "net_g_15000.pth",
      "videos": {"000": {"psnr": 30.1, "lpips": 0.21}, "011": {"psnr": 28.4, "lpips": 0.27}},
-     "versions": {"pyiqa": "0.1.16"},
-     "lower_better": {"psnr": false, "lpips": true}, "optimised": ["lpips"]}
+     "versions": {"pyiqa": "0.1.16", "weights of lpips": "df73285e2c5b 7be5be791159"},
+     "lower_better": {"psnr": false, "lpips": true}, "optimised": ["lpips"],
+     "checkpoint_sha256": "9f86d081...", "device": "NVIDIA H100"}
 
-The last two keys are optional. A score that is not finite (a diverged model, the PSNR of two equal frames) is stored as
-``null``, since JSON has no word for it, and is NaN again when read.
+The last four keys are optional. A score that is not finite (a diverged model, the PSNR of two equal frames) is stored
+as ``null``, since JSON has no word for it, and is NaN again when read.
 """
 import json
 import logging
 import math
+import re
 from pathlib import Path
 
 from basicsr_nriqa.files import write_atomically
@@ -22,11 +24,15 @@ logger = logging.getLogger(__name__)
 _KEYS = {'model': (str, 'a string'), 'loss': (str, 'a string'), 'dataset': (str, 'a string'),
          'checkpoint': ((str, type(None)), 'a string, or null for a method without weights'),
          'videos': (dict, 'an object {video: {metric: score}}'), 'versions': (dict, 'an object {package: version}'),
-         'lower_better': (dict, 'an object {metric: true or false}'), 'optimised': (list, 'a list of metric names')}
-_DEFAULTS = {'lower_better': {}, 'optimised': []}
+         'lower_better': (dict, 'an object {metric: true or false}'),
+         'optimised': ((list, type(None)), 'a list of metric names, or null where it is not known'),
+         'checkpoint_sha256': ((str, type(None)), '64 hexadecimal digits, or null'),
+         'device': ((str, type(None)), 'a string, or null')}
+_DEFAULTS = {'lower_better': {}, 'optimised': None, 'checkpoint_sha256': None, 'device': None}
 
 
-def write_scores(path, *, model, loss, dataset, checkpoint, videos, versions, lower_better=None, optimised=()):
+def write_scores(path, *, model, loss, dataset, checkpoint, videos, versions, lower_better=None, optimised=None,
+                 checkpoint_sha256=None, device=None):
     """Write one score file.
 
     Args:
@@ -37,9 +43,12 @@ def write_scores(path, *, model, loss, dataset, checkpoint, videos, versions, lo
         checkpoint (str | None): The weights that were tested.
         videos (dict[str, dict[str, float]]): ``{video: {metric: score}}``, the same metrics for every video. Anything
             that ``float`` takes will do: numpy and torch scalars too. Non-finite scores are stored as ``null``.
-        versions (dict[str, str]): ``{package: version}`` of whatever the scores depend on.
+        versions (dict[str, str]): ``{package: version}`` of whatever the scores depend on. Files to be compared have to
+            agree on what both have.
         lower_better (dict[str, bool] | None): Direction of each metric.
-        optimised (Iterable[str]): The metrics that were part of the loss.
+        optimised (Iterable[str] | None): The metrics that were part of the loss; None: not known.
+        checkpoint_sha256 (str | None): The digest of the weights that were tested, in hexadecimal.
+        device (str | None): Name of what computed the scores; nothing is made of it.
 
     Raises:
         ValueError: The content would not be a valid score file; names the file and the key.
@@ -48,7 +57,9 @@ def write_scores(path, *, model, loss, dataset, checkpoint, videos, versions, lo
     videos = {video: {metric: score if math.isfinite(score) else None for metric, score in scores.items()}
               for video, scores in videos.items()}
     content = {'model': model, 'loss': loss, 'dataset': dataset, 'checkpoint': checkpoint, 'videos': videos,
-               'versions': dict(versions), 'lower_better': dict(lower_better or {}), 'optimised': list(optimised)}
+               'versions': dict(versions), 'lower_better': dict(lower_better or {}),
+               'optimised': None if optimised is None else list(optimised), 'checkpoint_sha256': checkpoint_sha256,
+               'device': device}
     _check(content, path)
     write_atomically(path, json.dumps(content, indent=1, allow_nan=False) + '\n')
 
@@ -60,8 +71,9 @@ def read_scores(path):
         path (str | Path): A file of :func:`write_scores`, or one of the same form.
 
     Returns:
-        dict: The content under the file's own keys; `lower_better` and `optimised` are there even if the file has them
-        not (empty then), every score is a float. A missing score (``null``) is NaN and reported as a logged warning.
+        dict: The content under the file's own keys; the optional ones are there even if the file has them not:
+        `lower_better` is empty then, the others are None. Every score is a float. A missing score (``null``) is NaN
+        and reported as a logged warning.
 
     Raises:
         FileNotFoundError: No such file.
@@ -71,8 +83,9 @@ def read_scores(path):
     if not path.is_file():
         raise FileNotFoundError(f'{path}: no such score file')
     try:
-        content = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
-    except ValueError as error:
+        content = json.loads(path.read_bytes(), parse_constant=_refuse_constant, parse_int=float,
+                             object_pairs_hook=_refuse_repeated)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f'{path}: not valid JSON ({error}); test the model again to rewrite it') from error
     if not isinstance(content, dict):
         raise ValueError(f'{path}: expected a JSON object with the keys {", ".join(_KEYS)}, '
@@ -84,7 +97,7 @@ def read_scores(path):
     for video, scores in content['videos'].items():
         for metric, score in scores.items():
             # 1e999 is valid JSON and reads as infinity
-            scores[metric] = float(score) if score is not None and math.isfinite(score) else math.nan
+            scores[metric] = score if score is not None and math.isfinite(score) else math.nan
             if math.isnan(scores[metric]):
                 missing.append(f'{metric} of {video}')
     if missing:
@@ -136,16 +149,30 @@ def _refuse_constant(constant):
     raise ValueError(f'{constant} is no JSON number; a score that is not finite is null')
 
 
+def _refuse_repeated(pairs):
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f'key {next(key for key in keys if keys.count(key) > 1)!r} is there twice')
+    return content
+
+
 def _check(content, path):
     for key, (kind, expected) in _KEYS.items():
         if key not in content:
             raise ValueError(f'{path}: key {key!r} is missing, expected {expected}')
         if not isinstance(content[key], kind):
             raise ValueError(f'{path}: key {key!r} should be {expected}, got {content[key]!r}')
+    for key in ('model', 'loss', 'dataset'):
+        if not _is_label(content[key]):
+            raise ValueError(f'{path}: key {key!r} should be a name of printable characters, got {content[key]!r}')
+    digest = content['checkpoint_sha256']
+    if digest is not None and not re.fullmatch('[0-9a-f]{64}', digest):
+        raise ValueError(f"{path}: key 'checkpoint_sha256' should be {_KEYS['checkpoint_sha256'][1]}, got {digest!r}")
     for metric, lower in content['lower_better'].items():
         if not isinstance(lower, bool):
             raise ValueError(f'{path}: key lower_better.{metric} should be true or false, got {lower!r}')
-    for metric in content['optimised']:
+    for metric in content['optimised'] or ():
         if not isinstance(metric, str):
             raise ValueError(f'{path}: key \'optimised\' should be a list of metric names, got {metric!r} in it')
     _check_videos(content['videos'], path)
@@ -162,6 +189,14 @@ def _check_videos(videos, path):
         if set(scores) != metrics:
             raise ValueError(f'{path}: key videos.{video} has other metrics than the first video: '
                              f'{join_names(sorted(metrics ^ set(scores)))}')
+        for name in (video, *scores):
+            if not _is_label(name):
+                raise ValueError(f'{path}: names in key videos should be of printable characters, got {name!r}')
         for metric, score in scores.items():
             if score is not None and (isinstance(score, bool) or not isinstance(score, (int, float))):
                 raise ValueError(f'{path}: key videos.{video}.{metric} should be a number or null, got {score!r}')
+
+
+def _is_label(text):
+    """Names end up in tables, file names and terminals."""
+    return isinstance(text, str) and text.isprintable() and bool(text.strip())

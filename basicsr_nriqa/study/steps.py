@@ -171,7 +171,7 @@ def measure_artifacts(study, run, dataset):
         run (basicsr_nriqa.study.plan.Run): A fine-tuned model.
         dataset (basicsr_nriqa.study.plan.Dataset): Which data.
     """
-    metrics = read_scores(study.scores(run, dataset))['optimised']
+    metrics = read_scores(study.scores(run, dataset))['optimised'] or ()
     with claimed(min(run.gpus, 1)) as gpus:
         os.environ.update({'CUDA_VISIBLE_DEVICES': ','.join(gpus)} if gpus else {})
         on_cpu = run.options.get('num_gpu') == 0 or not torch.cuda.is_available()

@@ -1,14 +1,18 @@
+import hashlib
+
 import cv2
 import numpy as np
 import pytest
 import torch
 from basicsr.metrics import calculate_metric
+from basicsr.models.base_model import BaseModel
 from basicsr.utils import tensor2img
 
 from basicsr_nriqa.data.clip_store import ClipStore
 from basicsr_nriqa.data.frame_sequence import FrameSequence
 from basicsr_nriqa.metrics.iqa_metric import score_frames
 from basicsr_nriqa.models.clip_validation import ClipValidation
+from basicsr_nriqa.study.scores import read_scores
 
 METRICS = {'psnr': {'type': 'calculate_psnr', 'crop_border': 2, 'better': 'higher'},
            'gmsd': {'type': 'calculate_iqa', 'metric': 'gmsd', 'better': 'lower', 'batch': 2},
@@ -80,3 +84,40 @@ def test_a_metric_of_clips_sees_the_whole_clip(clip, monkeypatch):
         scores = Judge()._scores({'psnr': METRICS['psnr'], 'mdtvsfa': metric}, result, gt)
         assert scores['mdtvsfa'] == score_frames(result, None, 'mdtvsfa').item()
         assert scores['mdtvsfa'] != pytest.approx(score_frames(result[:1], None, 'mdtvsfa').item(), abs=1e-7)
+
+
+@pytest.fixture
+def report(tmp_path):
+    """Writes the score file of a model after a test, or in training; returns its content."""
+    def write(trained_with, is_train=False):
+        checkpoint = tmp_path / 'net_g_4.pth'
+        checkpoint.write_bytes(b'weights')
+        model = BaseModel.__new__(type('Reporter', (ClipValidation, BaseModel), {}))
+        model.device, model.is_train, model.trained_with = torch.device('cpu'), is_train, trained_with
+        model.opt = {'val': {'metrics': METRICS}, 'network_g': {'type': 'VRT'},
+                     'path': {'experiments_root': str(tmp_path), 'results_root': str(tmp_path),
+                              'pretrain_network_g': str(checkpoint)}}
+        model._report('REDS', METRICS, {'000': dict.fromkeys(METRICS, 0.5)}, 4, None)
+        return read_scores(tmp_path / 'scores' / ('REDS_4.json' if is_train else 'REDS.json'))
+    return write
+
+
+def test_the_score_file_says_what_was_tested_and_with_what(report):
+    scores = report({'loss': 'gmsd', 'optimised': ['gmsd', 'lpips'], 'iteration': 4})
+    assert (scores['model'], scores['loss'], scores['dataset']) == ('VRT', 'gmsd', 'REDS')
+    assert scores['videos'] == {'000': dict.fromkeys(METRICS, 0.5)}
+    assert scores['lower_better'] == {'psnr': False, 'gmsd': True, 'ssim': False, 'tinyiqa': False}
+    assert scores['optimised'] == ['gmsd']
+    assert scores['checkpoint'].endswith('net_g_4.pth')
+    assert scores['checkpoint_sha256'] == hashlib.sha256(b'weights').hexdigest()
+    assert scores['device'] == 'cpu' and {'python', 'torch', 'pyiqa'} < set(scores['versions'])
+
+
+def test_what_a_foreign_checkpoint_was_trained_with_is_not_known(report):
+    assert report({'loss': 'published', 'optimised': []})['optimised'] is None
+    assert report({'loss': 'baseline', 'optimised': [], 'iteration': 4})['optimised'] == []
+
+
+def test_in_training_the_weights_are_those_of_no_file(report):
+    scores = report({'loss': 'gmsd', 'optimised': ['gmsd']}, is_train=True)
+    assert scores['checkpoint'] is None and scores['checkpoint_sha256'] is None and scores['optimised'] == ['gmsd']

@@ -1,4 +1,3 @@
-import csv
 import runpy
 import subprocess
 import sys
@@ -8,23 +7,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from score_files import write
 
 from basicsr_nriqa.study.relative_gain import gain_table, relative_gain
 from basicsr_nriqa.study.scores import write_scores
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-FIG_2 = REPOSITORY.parent / 'shared' / 'paper' / 'fig2_relative_gain.csv'
 
 magnitudes = st.floats(0.01, 100)
 scores = st.one_of(magnitudes, magnitudes.map(lambda score: -score))
-
-
-def write(folder, loss, videos, model='VRT', dataset='REDS', **changes):
-    """A score file for `{video: {metric: score}}`; returns its path."""
-    path = folder / f'{model}_{dataset}_{loss}.json'.replace(' ', '')
-    write_scores(path, **{'model': model, 'loss': loss, 'dataset': dataset, 'checkpoint': None, 'videos': videos,
-                          'versions': {'pyiqa': '0.1.16'}, **changes})
-    return path
 
 
 @pytest.mark.parametrize(('baseline', 'tuned', 'lower_better', 'expected'), [
@@ -66,27 +57,6 @@ def test_scale_direction_and_identity(baseline, tuned, lower_better, factor):
     assert relative_gain(-baseline, -tuned, not lower_better) == pytest.approx(gain)
     assert relative_gain(baseline, baseline, lower_better) == 0
     assert (gain > 0) == (tuned != baseline and (tuned < baseline) == lower_better)
-
-
-@pytest.mark.skipif(not FIG_2.is_file(), reason='the numbers of Fig. 2 are not beside the repository')
-def test_fig_2_can_be_rebuilt_from_scores(tmp_path):
-    """Score files made so that their gains are the printed ones give the printed order and averages."""
-    with FIG_2.open(newline='') as file:
-        header, *rows = csv.reader(file)
-    metrics, losses = header[1:-1], [row[0] for row in rows]
-    printed = np.array([row[1:] for row in rows], dtype=float)
-    lower_better = {metric: metric in ('LPIPS', 'PieAPP') for metric in metrics}
-    files = [write(tmp_path, 'baseline', {'v': dict.fromkeys(metrics, 2.0)}, lower_better=lower_better)]
-    for loss, gains in zip(losses, printed):
-        tuned = {metric: 2 + (-1 if lower_better[metric] else 1) * gain / 50 for metric, gain in zip(metrics, gains)}
-        files.append(write(tmp_path, loss, {'v': tuned}))
-
-    table = gain_table(sorted(files))
-    assert table.losses == losses
-    assert table.metrics == metrics
-    np.testing.assert_allclose(table.gains, printed[:, :-1], atol=1e-9)
-    # both the cells and the averages were rounded for print
-    np.testing.assert_allclose(table.average, printed[:, -1], atol=1)
 
 
 def test_metrics_are_averaged_over_videos_before_the_gain_is_taken(tmp_path):
@@ -141,6 +111,30 @@ def test_optimised_metrics_are_found_under_any_spelling(tmp_path):
     assert gain_table(files).optimised.tolist() == [[True, False, False]]
 
 
+def test_what_was_optimised_is_not_guessed_from_the_label(tmp_path):
+    videos = {'v': {'lpips': 0.5, 'psnr': 30.0}}
+    files = [write(tmp_path, 'baseline', videos), write(tmp_path, 'LPIPS', videos, optimised=None),
+             write(tmp_path, 'NIMA', videos, optimised=[])]
+    table = gain_table(files)
+    assert not table.optimised.any()
+    assert table.notes == ['The score files do not say what these losses optimised, and nothing is marked in their '
+                           'rows: LPIPS.']
+    # what any model's file of the loss says holds for the loss
+    files += [write(tmp_path, loss, videos, 'BasicVSRPP', optimised=['lpips']) for loss in ('baseline', 'LPIPS')]
+    table = gain_table(files)
+    assert dict(zip(table.losses, table.optimised.tolist())) == {'LPIPS': [True, False], 'NIMA': [False, False]}
+
+
+def test_one_loss_that_optimised_different_things_is_refused(tmp_path):
+    videos = {'v': {'lpips': 0.5, 'psnr': 30.0}}
+    files = [write(tmp_path, 'baseline', videos, model) for model in ('VRT', 'BasicVSRPP')]
+    files += [write(tmp_path, 'mix', videos, 'VRT', optimised=['lpips']),
+              write(tmp_path, 'mix', videos, 'BasicVSRPP', optimised=['nima', 'lpips'])]
+    with pytest.raises(ValueError, match=r"VRT_REDS_mix\.json and .*BasicVSRPP_REDS_mix\.json are both 'mix', but the "
+                                         r"first optimised lpips, the second lpips, nima"):
+        gain_table(files)
+
+
 def test_another_label_can_be_the_baseline(tmp_path):
     files = [write(tmp_path, 'Charbonnier', {'v': {'psnr': 10.0}}), write(tmp_path, 'NIMA', {'v': {'psnr': 11.0}})]
     table = gain_table(files, baseline='Charbonnier')
@@ -186,10 +180,71 @@ def test_metrics_that_differ_between_datasets_are_named(tmp_path):
         gain_table(files)
 
 
-def test_a_baseline_score_of_zero_names_file_and_metric(tmp_path):
-    files = [write(tmp_path, loss, {'v': {'maniqa': 0.0}}) for loss in ('baseline', 'NIMA')]
-    with pytest.raises(ValueError, match=r'VRT_REDS_baseline\.json: the baseline score of maniqa is 0'):
+def test_models_that_were_tested_on_different_videos_are_named(tmp_path):
+    files = [write(tmp_path, loss, {video: {'psnr': 1.0}}, model)
+             for model, video in [('VRT', 'a'), ('BasicVSRPP', 'b')] for loss in ('baseline', 'NIMA')]
+    with pytest.raises(ValueError, match=r'BasicVSRPP_REDS_baseline\.json and .*VRT_REDS_baseline\.json .*same videos'):
         gain_table(files)
+
+
+def test_one_metric_under_two_names_is_refused(tmp_path):
+    files = [write(tmp_path, loss, {'v': {'clipiqa': 0.5, 'CLIP-IQA': 0.5}}) for loss in ('baseline', 'NIMA')]
+    with pytest.raises(ValueError, match=r'VRT_REDS_baseline\.json: clipiqa and CLIP-IQA are names of one metric'):
+        gain_table(files)
+
+
+@pytest.mark.parametrize('scores', [(0.0, 0.0), (0.1, 0.2, -0.3)])
+def test_a_baseline_score_of_zero_names_file_metric_and_videos(tmp_path, scores):
+    videos = {f'v{index}': {'psnr': 30.0, 'maniqa': score} for index, score in enumerate(scores)}
+    files = [write(tmp_path, loss, videos) for loss in ('baseline', 'NIMA')]
+    with pytest.raises(ValueError, match=r'VRT_REDS_baseline\.json: the baseline score of maniqa is 0 .*v0, v1'):
+        gain_table(files)
+
+
+def test_a_missing_baseline_score_names_file_metric_and_videos(tmp_path):
+    files = [write(tmp_path, loss, {'a': {'psnr': 30.0, 'nima': 5.0}, 'b': {'psnr': float('nan'), 'nima': 5.0}})
+             for loss in ('baseline', 'NIMA')]
+    with pytest.raises(ValueError, match=r'VRT_REDS_baseline\.json: the baseline score of psnr is missing .*for b,'):
+        gain_table(files)
+
+
+def test_one_checkpoint_under_two_losses_is_refused(tmp_path):
+    videos = {'v': {'psnr': 30.0}}
+    files = [write(tmp_path, 'baseline', videos, checkpoint_sha256='a' * 64),
+             write(tmp_path, 'NIMA', videos, checkpoint_sha256='a' * 64)]
+    with pytest.raises(ValueError, match=r"VRT_REDS_baseline\.json is 'baseline' and .*VRT_REDS_NIMA\.json is 'NIMA', "
+                                         r'but their checkpoint_sha256 is the same, aaaa'):
+        gain_table(files)
+    files[1] = write(tmp_path, 'NIMA', videos, checkpoint_sha256='b' * 64)
+    assert gain_table(files).gains.tolist() == [[0.0]]
+
+
+@pytest.mark.parametrize(('first', 'second', 'field'), [
+    ({'versions': {'torch': '2.6.0'}}, {'versions': {'torch': '2.15.0'}}, 'versions.torch: 2.6.0 and 2.15.0'),
+    ({'versions': {'weights of lpips': '0123 4567'}}, {'versions': {'weights of lpips': '0123 89ab'}},
+     'versions.weights of lpips: 0123 4567 and 0123 89ab'),
+    ({'versions': {'torch': '1', 'pyiqa': '1'}}, {'versions': {'torch': '2', 'pyiqa': '2'}},
+     r'versions.torch: 1 and 2 \(so do versions.pyiqa\)'),
+    ({'checkpoint_sha256': 'a' * 64}, {'checkpoint_sha256': 'b' * 64, 'dataset': 'Vimeo'},
+     f'checkpoint_sha256 of NIMA with VRT: {"a" * 16} and {"b" * 16}'),
+])
+def test_files_of_different_versions_are_refused_or_noted(tmp_path, first, second, field):
+    videos = {'v': {'psnr': 30.0}}
+    files = [write(tmp_path, 'baseline', videos, versions={}),
+             write(tmp_path, 'baseline', videos, dataset='Vimeo', versions={}),
+             write(tmp_path, 'NIMA', videos, **{'versions': {}, **first}),
+             write(tmp_path, 'NIMA' if 'dataset' in second else 'DBCNN', videos, **{'versions': {}, **second})]
+    with pytest.raises(ValueError, match=rf'VRT_REDS_NIMA\.json and .*json differ in {field}.*--mixed-versions'):
+        gain_table(files)
+    notes = gain_table(files, mixed_versions=True).notes
+    assert any(f'differ in {field.split(":")[0]}: ' in note for note in notes)
+
+
+def test_a_version_that_only_one_file_has_and_the_device_do_not_matter(tmp_path):
+    videos = {'v': {'psnr': 30.0}}
+    files = [write(tmp_path, 'baseline', videos, versions={'torch': '2.15.0'}, device='cpu'),
+             write(tmp_path, 'NIMA', videos, versions={'pyiqa': '0.1.16'}, device='NVIDIA H100')]
+    assert not gain_table(files).notes
 
 
 def test_what_the_reader_has_to_know_is_noted(tmp_path):
@@ -199,13 +254,40 @@ def test_what_the_reader_has_to_know_is_noted(tmp_path):
              write(tmp_path, 'DBCNN', {'v': {'psnr': 12.0, 'ssim': float('nan')}}, dataset='Vimeo'),
              write(tmp_path, 'LPIPS', good, dataset='Vimeo', versions={'pyiqa': '0.1.13'}),
              write(tmp_path, 'NIMA', {'v': {'psnr': 5.0, 'ssim': 0.5}}, dataset='Vimeo')]
-    table = gain_table(files)
+    table = gain_table(files, mixed_versions=True)
     assert table.losses == ['LPIPS', 'NIMA', 'DBCNN'], 'a row without an average is last'
     np.testing.assert_allclose(table.gains, [[0, 0], [-50, 0], [10, np.nan]], atol=1e-9)
     partial, versions, missing = table.notes
     assert partial.startswith('NIMA: scored for 1 of 2') and 'VRT on Vimeo' in partial
     assert 'pyiqa: 0.1.13, 0.1.16' in versions
     assert 'VRT_Vimeo_DBCNN.json' in missing
+    assert table.models == ['VRT'] and table.datasets == ['REDS', 'Vimeo']
+    assert {place: view.losses for place, view in table.views.items() if place[0]} == {
+        ('VRT', None): ['LPIPS', 'NIMA', 'DBCNN'], ('VRT', 'REDS'): ['LPIPS', 'DBCNN'],
+        ('VRT', 'Vimeo'): ['LPIPS', 'NIMA', 'DBCNN']}
+
+
+def test_views_average_what_they_are_of(tmp_path):
+    videos = {'a': {'psnr': 10.0, 'lpips': 0.5}, 'b': {'psnr': 30.0, 'lpips': 0.25}}
+    files = []
+    for number, (model, dataset) in enumerate([('VRT', 'REDS'), ('VRT', 'Vimeo'), ('BasicVSRPP', 'REDS')], 1):
+        tuned = {video: {'psnr': scores['psnr'] * (1 + number / 10), 'lpips': scores['lpips']}
+                 for video, scores in videos.items()}
+        files += [write(tmp_path, loss, scores, model, dataset) for loss, scores in
+                  [('baseline', videos), ('NIMA', tuned)]]
+    table = gain_table(files)
+    expected = {(None, None): 20, ('VRT', None): 15, ('BasicVSRPP', None): 30, (None, 'REDS'): 20, (None, 'Vimeo'): 20,
+                ('VRT', 'REDS'): 10, ('VRT', 'Vimeo'): 20, ('BasicVSRPP', 'REDS'): 30}
+    assert set(table.views) == set(expected), 'BasicVSRPP was not tested on Vimeo'
+    for place, gain in expected.items():
+        view = table.views[place]
+        np.testing.assert_allclose(view.gains, [[gain, 0]], atol=1e-9)
+        np.testing.assert_allclose(view.average, [gain / 2], atol=1e-9)
+        # all videos gained the same, so that no draw of them changes it
+        np.testing.assert_allclose([view.low, view.high], [[[gain, 0]]] * 2, atol=1e-9)
+        np.testing.assert_allclose([view.average_low, view.average_high], [[gain / 2]] * 2, atol=1e-9)
+    np.testing.assert_array_equal(table.gains, table.views[None, None].gains)
+    np.testing.assert_array_equal(table.average, table.views[None, None].average)
 
 
 @pytest.fixture(params=['in this process', pytest.param('as a command', marks=pytest.mark.slow)])
@@ -240,7 +322,35 @@ def test_the_script_writes_the_report(tmp_path, run_script):
     for name in ('table.csv', 'table.md', 'figure.png', 'report.html'):
         assert str(tmp_path / 'report' / name) in output
         assert (tmp_path / 'report' / name).stat().st_size > 0
-    assert (tmp_path / 'report' / 'table.csv').read_text() == 'loss,psnr,lpips,Average\nLPIPS,-10.0,50.0,20.0\n'
+    assert (tmp_path / 'report' / 'table.csv').read_text() == 'loss,PSNR,LPIPS,Average\nLPIPS,-10.0,50.0,20.0\n'
+
+
+def test_the_script_prints_intervals_flags_and_what_was_mixed(tmp_path, monkeypatch, capsys):
+    videos = {f'{i}': {'psnr': 10.0 + i, 'lpips': 0.5 + 0.01 * i} for i in range(4)}
+    worse = {video: {'psnr': scores['psnr'], 'lpips': scores['lpips'] * 1.2} for video, scores in videos.items()}
+    write(tmp_path / 'scores', 'baseline', videos, versions={'torch': '2.6'})
+    write(tmp_path / 'scores', 'NIMA', worse, versions={'torch': '2.15'})
+    arguments = ['relative_gain.py', str(tmp_path), '-o', str(tmp_path / 'report')]
+    script = REPOSITORY / 'scripts' / 'relative_gain.py'
+    monkeypatch.setattr(sys, 'argv', arguments)
+    with pytest.raises(SystemExit, match=r'versions\.torch'):
+        runpy.run_path(str(script), run_name='__main__')
+    monkeypatch.setattr(sys, 'argv', [*arguments, '--mixed-versions', '--intervals', '--decimals', '1',
+                                      '--flag-metric', 'LPIPS', '--flag-worsened', '15'])
+    runpy.run_path(str(script), run_name='__main__')
+    text = capsys.readouterr().out
+    assert 'NIMA  +0.0 [+0.0, +0.0]   -20.0 [-20.0, -20.0]' in text
+    assert 'differ in versions.torch: 2.15, 2.6' in text
+    assert 'NIMA: LPIPS, which was not optimised, changed by -20.0 %; flagged below -15 %.' in text
+    assert '| NIMA | +0.0 \\[+0.0, +0.0\\] | -20.0 \\[' in (tmp_path / 'report' / 'table.md').read_text()
+
+
+@pytest.mark.parametrize('arguments', [('--decimals', '1.5'), ('--decimals', '-1')])
+def test_the_script_refuses_wrong_decimals(monkeypatch, capsys, arguments):
+    monkeypatch.setattr(sys, 'argv', ['relative_gain.py', 'scores', '-o', 'report', *arguments])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(REPOSITORY / 'scripts' / 'relative_gain.py'), run_name='__main__')
+    assert '--decimals' in capsys.readouterr().err
 
 
 def test_the_script_refuses_bad_input_in_one_line(tmp_path, run_script):

@@ -10,7 +10,8 @@ from basicsr_nriqa.study.scores import find_scores, join_names, read_scores, wri
 
 CONTENT = {'model': 'VRT', 'loss': 'LPIPS', 'dataset': 'REDS', 'checkpoint': 'net_g_10.pth',
            'videos': {'000': {'psnr': 30.5, 'lpips': 0.25}, '011': {'psnr': 28.0, 'lpips': 0.5}},
-           'versions': {'pyiqa': '0.1.16'}, 'lower_better': {'psnr': False, 'lpips': True}, 'optimised': ['lpips']}
+           'versions': {'pyiqa': '0.1.16'}, 'lower_better': {'psnr': False, 'lpips': True}, 'optimised': ['lpips'],
+           'checkpoint_sha256': '0123456789abcdef' * 4, 'device': 'cpu'}
 
 
 def write_json(path, **changes):
@@ -55,10 +56,16 @@ def test_an_overflowing_number_counts_as_missing(tmp_path, caplog):
     assert 'psnr of 000' in caplog.text
 
 
-def test_the_last_two_keys_are_optional(tmp_path, caplog):
-    scores = read_scores(write_json(tmp_path / 'a.json', lower_better=None, optimised=None))
-    assert scores['lower_better'] == {}
-    assert scores['optimised'] == []
+def test_a_number_too_large_for_a_float_counts_as_missing(tmp_path):
+    path = tmp_path / 'a.json'
+    path.write_text(json.dumps(CONTENT).replace('30.5', '9' * 400))
+    assert math.isnan(read_scores(path)['videos']['000']['psnr'])
+
+
+def test_the_last_four_keys_are_optional(tmp_path, caplog):
+    optional = ('lower_better', 'optimised', 'checkpoint_sha256', 'device')
+    scores = read_scores(write_json(tmp_path / 'a.json', **dict.fromkeys(optional)))
+    assert [scores[key] for key in optional] == [{}, None, None, None]
     assert not caplog.records, 'nothing is missing here'
 
 
@@ -82,15 +89,24 @@ def test_a_missing_key_is_named(tmp_path, key):
     ('lower_better', {'psnr': 'no'}, 'lower_better.psnr'),
     ('optimised', 'lpips', "'optimised'"),
     ('optimised', [1], "'optimised'"),
+    ('checkpoint_sha256', 'abc', "'checkpoint_sha256'"),
+    ('device', 3, "'device'"),
+    ('model', ' ', "'model'"),
+    ('loss', 'NIMA\n', "'loss'"),
+    ('dataset', '\x1b[2J', "'dataset'"),
+    ('videos', {'\x1b[2J': {'psnr': 1}}, 'videos'),
+    ('videos', {'000': {'\n': 1}}, 'videos'),
 ])
 def test_a_wrong_value_is_named(tmp_path, key, value, named):
     path = write_json(tmp_path / 'broken.json', **{key: value})
-    with pytest.raises(ValueError, match=rf'broken\.json: key .*{named}'):
+    with pytest.raises(ValueError, match=rf'broken\.json: .*key .*{named}'):
         read_scores(path)
 
 
 @pytest.mark.parametrize(('text', 'named'), [('{"model": ', 'not valid JSON'), ('[]', 'JSON object'),
-                                             ('{"model": NaN}', 'not valid JSON.*NaN'), ('\xff', 'not valid JSON')])
+                                             ('{"model": NaN}', 'not valid JSON.*NaN'), ('\xff', 'not valid JSON'),
+                                             ('{"videos": {"a": {}, "a": {}}}', "key 'a' is there twice"),
+                                             ('[' * 100000, 'not valid JSON')])
 def test_a_file_that_is_no_score_file_is_named(tmp_path, text, named):
     path = tmp_path / 'broken.json'
     path.write_bytes(text.encode('latin-1'))
