@@ -13,6 +13,7 @@ from basicsr_nriqa.iqa import metric_info
 from basicsr_nriqa.iqa.weights import locate, random_seed
 
 _PACKAGES = ('basicsr-nriqa', 'basicsr', 'torch', 'torchvision', 'pyiqa', 'numpy', 'opencv-python')
+_INDIFFERENT = ('better', 'weights', 'batch')  # the direction, files that are named by their digests, and speed
 _DIGITS = 12  # of a sha256: enough to tell files apart
 
 
@@ -23,14 +24,17 @@ def score_versions(metrics):
         metrics (dict[str, dict]): ``val.metrics``: options by name.
 
     Returns:
-        dict[str, str]: ``{'python': version, package: version, 'weights of NAME': digests}``, with the beginning of the
-        sha256 of each of the metric's files. Metrics without files of their own come with a package.
+        dict[str, str]: ``{'python': version, package: version, 'metric of NAME': options, 'weights of NAME':
+        digests}``, with the beginning of the sha256 of each of the metric's files. Metrics without files of their own
+        come with a package. Options that do not change a score are left out.
     """
     versions = {'python': platform.python_version()}
     for package in _PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):  # OpenCV has several: no reason to lose scores
             versions[package] = importlib.metadata.version(package)
     for name, metric_opt in metrics.items():
+        options = {key: value for key, value in sorted(metric_opt.items()) if key not in _INDIFFERENT}
+        versions[f'metric of {name}'] = ', '.join(f'{key} {value}' for key, value in options.items())
         if metric_opt['type'] == 'calculate_iqa':
             digests = _weights(metric_opt['metric'], metric_opt.get('weights'), random_seed())
             if digests:

@@ -1,6 +1,6 @@
 """The last step of a study: everything that its runs left behind becomes one report."""
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import yaml
 
@@ -9,7 +9,7 @@ from basicsr_nriqa.files import write_atomically
 from basicsr_nriqa.study.artifact_flags import artifact_flags
 from basicsr_nriqa.study.artifacts import read_artifacts
 from basicsr_nriqa.study.curves import read_curves
-from basicsr_nriqa.study.flags import reference_flags
+from basicsr_nriqa.study.flags import reference_flags, reference_notes
 from basicsr_nriqa.study.plan import BASELINE
 from basicsr_nriqa.study.progress import log_tail, status
 from basicsr_nriqa.study.relative_gain import gain_table
@@ -43,6 +43,7 @@ def report(study, partial=False):
         return []
     table = gain_table([study.scores(run, dataset) for run, dataset in done], BASELINE,
                        mixed_versions=bool(study.report.get('mixed_versions')))
+    table = replace(table, notes=[*table.notes, *reference_notes(table, study.reference_rule)])
     contents = [read_artifacts(study.artifacts(run, dataset)) for run, dataset in done
                 if study.artifacts(run, dataset).is_file()]
     flags = [*reference_flags(table, study.reference_rule), *artifact_flags(contents, study.artifact_rule)]

@@ -43,6 +43,13 @@ def test_weights_are_known_by_their_digests(tmp_path, monkeypatch):
     assert score_versions(metrics) == versions, 'what was loaded counts'
 
 
+def test_the_options_of_metrics_are_named():
+    niqe = {'type': 'calculate_iqa', 'metric': 'niqe', 'better': 'lower', 'batch': 4, 'crop_border': 2}
+    versions = score_versions({'psnr': PSNR, 'niqe': niqe})
+    assert versions['metric of psnr'] == 'crop_border 0, type calculate_psnr'
+    assert versions['metric of niqe'] == 'crop_border 2, metric niqe, type calculate_iqa'
+
+
 def test_random_weights_are_said_to_be_random():
     metrics = {'maniqa': {'type': 'calculate_iqa', 'metric': 'maniqa'},
                'ssim': {'type': 'calculate_iqa', 'metric': 'ssim'}}
