@@ -35,6 +35,8 @@ def report(study, partial=False):
         ValueError: something is not done and ``partial`` is not set, or the score files do not belong together.
     """
     done, missing = _sort_out(study)
+    complete = study.output / 'report' / 'complete.txt'  # report.html is there for a part, too
+    complete.unlink(missing_ok=True)
     if missing and not partial:
         raise ValueError(f'{study.output}: not done yet: {join_names([name for name, _, _ in missing])}. For a report '
                          'of what is done: --partial.')
@@ -57,6 +59,8 @@ def report(study, partial=False):
         artifacts=contents, missing=missing, title=study.name)
     path = study.output / 'report' / 'flags.json'
     write_atomically(path, json.dumps([asdict(flag) for flag in flags], indent=1, ensure_ascii=False) + '\n')
+    if not missing:
+        write_atomically(complete, f'report.html is of {len(study.runs)} trainings on {len(study.datasets)} data sets\n')
     return [*written, path]
 
 

@@ -23,6 +23,7 @@ from basicsr_nriqa.data.database_check import check_database
 from basicsr_nriqa.data.sample_clips import make_sample_vimeo90k
 from basicsr_nriqa.data.vimeo90k import prepare_vimeo90k
 from basicsr_nriqa.files import exclusive, sha256, write_atomically
+from basicsr_nriqa.iqa import metric_info
 from basicsr_nriqa.options import OptionsError
 from basicsr_nriqa.study.artifacts import check_artifacts, write_artifacts
 from basicsr_nriqa.study.gpus import claimed
@@ -171,7 +172,9 @@ def measure_artifacts(study, run, dataset):
         run (basicsr_nriqa.study.plan.Run): A fine-tuned model.
         dataset (basicsr_nriqa.study.plan.Dataset): Which data.
     """
-    metrics = read_scores(study.scores(run, dataset))['optimised'] or ()
+    # a metric with a reference is hard to game, and saved frames have none
+    metrics = [metric for metric in read_scores(study.scores(run, dataset))['optimised'] or ()
+               if not metric_info(metric).full_reference]
     with claimed(min(run.gpus, 1)) as gpus:
         os.environ.update({'CUDA_VISIBLE_DEVICES': ','.join(gpus)} if gpus else {})
         on_cpu = run.options.get('num_gpu') == 0 or not torch.cuda.is_available()
