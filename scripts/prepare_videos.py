@@ -6,8 +6,8 @@ from basicsr_nriqa.command_line import add_packing_arguments, packing_arguments,
 from basicsr_nriqa.data.videos import FORMATS, prepare_videos
 
 EXAMPLE = """examples:
-  python scripts/prepare_videos.py phone/*.mp4 -o datasets/phone
-  python scripts/prepare_videos.py phone/*.mov -o datasets/phone --clips 20 --test-share 0.1 --resize-height 1080
+  python scripts/prepare_videos.py phone/*.mp4 -o datasets/videos
+  python scripts/prepare_videos.py phone/*.mov -o datasets/videos --clips 20 --test-share 0.1 --resize-height 1080
 
 Rotation is applied, HDR and 10 bits become 8-bit sRGB, and the log says so for each video. Interlaced video is refused.
 An interrupted run goes on where it was when started again. videos_SPLIT.json tells where each clip is from."""
@@ -17,7 +17,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLE,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('videos', metavar='VIDEO', nargs='+', type=Path, help='video files')
-    parser.add_argument('-o', '--out', type=Path, required=True, help='folder to write, e.g. datasets/phone')
+    parser.add_argument('-o', '--out', type=Path, required=True, help='folder to write, e.g. datasets/videos')
 
     clips = parser.add_argument_group('clips')
     clips.add_argument('--clips', type=positive, default=1, metavar='N',

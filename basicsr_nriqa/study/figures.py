@@ -1,7 +1,8 @@
-"""The study's figures for papers, in the form of the paper's."""
+"""The matrix of gains as a figure for papers, in the form of the paper's Fig. 2."""
 import io
 import textwrap
 
+import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_hex, to_rgb
@@ -18,7 +19,7 @@ _GAP = 0.1  # columns, before the average
 _FONT, _CAPTION_FONT = 9, 8  # points
 
 
-def draw_figure(table):
+def draw_figure(table, file_format='png', decimals=None):
     """Draw the matrix of Fig. 2: rows are losses, columns are metrics and their average, colours are gains.
 
     The colours are centred at zero and saturate at the 90th percentile of the absolute gains, held between 5 and 30 %,
@@ -26,9 +27,11 @@ def draw_figure(table):
 
     Args:
         table (basicsr_nriqa.study.relative_gain.GainTable): The numbers.
+        file_format (str): ``'png'``, or ``'pdf'`` with its fonts embedded.
+        decimals (int | None): See :func:`basicsr_nriqa.study.table_text.format_gain`.
 
     Returns:
-        bytes: A PNG file; the same for the same table.
+        bytes: The file; the same for the same table.
     """
     header, *texts = [[text.replace('$', r'\$') for text in row] for row in cells(table)]
     gains = np.column_stack([table.gains, table.average])
@@ -41,7 +44,7 @@ def draw_figure(table):
     slanted = widest > column
     top = 0.75 * widest + 0.15 if slanted else 0.35
     matrix_width = column * (column_count + _GAP)
-    width = left + matrix_width + (0.75 * widest if slanted else 0.15)
+    width = left + matrix_width + max(0.3, 0.75 * widest * slanted)  # room for the end of the colour bar's labels
     width = max(width, 4.5)  # room for the caption
     caption = textwrap.fill(CAPTION, int((width - 0.3) * 72 / _CAPTION_FONT * 1.95))
     bottom = 0.75 + 0.16 * (caption.count('\n') + 1)
@@ -64,7 +67,7 @@ def draw_figure(table):
                 axes.add_patch(Rectangle((x[j] + 0.05, i + 0.09), 0.9, 0.82, fill=False, edgecolor='#111111',
                                          linewidth=1.6, zorder=3))
             bold = optimised or j == column_count - 1
-            axes.text(x[j] + 0.5, i + 0.52, typeset(gain), ha='center', va='center',
+            axes.text(x[j] + 0.5, i + 0.52, typeset(gain, decimals), ha='center', va='center',
                       fontsize=_FONT, color=ink(paint), fontweight='bold' if bold else 'normal')
     for j, text in enumerate(header[1:]):
         place = {'ha': 'left', 'rotation': 45, 'rotation_mode': 'anchor'} if slanted else {'ha': 'center'}
@@ -74,13 +77,21 @@ def draw_figure(table):
     _draw_colour_bar(figure, limit, (left / width, (bottom - 0.3) / height,
                                      min(matrix_width, 3) / width, 0.12 / height))
     figure.text(0.15 / width, (bottom - 0.66) / height, caption, va='top', fontsize=_CAPTION_FONT, color='#444444')
-    png = io.BytesIO()
-    figure.savefig(png, format='png', metadata={'Software': None})
-    return png.getvalue()
+    return figure_file(figure, file_format)
 
 
-def typeset(gain):
-    return format_gain(gain).replace('-', '\N{MINUS SIGN}')
+def figure_file(figure, file_format):
+    """A matplotlib figure as the bytes of a file that says nothing of when it was made."""
+    # no dates and random names: the same figure gives the same bytes; Type 42 is what publishers ask for
+    metadata = {'png': {'Software': None}, 'pdf': {'CreationDate': None, 'Producer': None}}[file_format]
+    data = io.BytesIO()
+    with matplotlib.rc_context({'pdf.fonttype': 42}):
+        figure.savefig(data, format=file_format, metadata=metadata)
+    return data.getvalue()
+
+
+def typeset(gain, decimals=None):
+    return format_gain(gain, decimals).replace('-', '\N{MINUS SIGN}')
 
 
 def colour_limit(gains):

@@ -1,90 +1,90 @@
-"""The report as one HTML page that needs no other file."""
+"""The report as one HTML page that needs no other file and no network."""
 import base64
-import html
+import hashlib
+from functools import cache
+from importlib import resources
+from string import Template
 
-import numpy as np
+from plotly.offline import get_plotlyjs
 
-from basicsr_nriqa.study.figures import colour, colour_limit, ink, typeset
+from basicsr_nriqa.study import page_sections
+from basicsr_nriqa.study.curves import grouped
+from basicsr_nriqa.study.markup import embedded_json, escape
+from basicsr_nriqa.study.page_pictures import pictures_section
 from basicsr_nriqa.study.table_text import CAPTION
+from basicsr_nriqa.version import __version__
 
-_STYLE = '''
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 76em; margin: 2em auto; padding: 0 1.5em }
-h1 { font-size: 1.5em } h2 { font-size: 1.15em; margin-top: 2em }
-table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums }
-th, td { padding: .3em .7em; text-align: right; border: 1px solid #e4e4e4 }
-th { background: #f5f5f5; font-weight: 600 } th:first-child, td:first-child, .text th, .text td { text-align: left }
-th, td { white-space: nowrap } .text td { white-space: normal }
-.text td:nth-child(1), .text td:nth-child(6) { overflow-wrap: anywhere; min-width: 12em }
-.optimised { font-weight: bold; outline: 2px solid #222; outline-offset: -2px } .average { border-left: 3px solid #999 }
-.scroll { overflow-x: auto } img { max-width: 100% } p, li { max-width: 60em }
-'''
+TITLE = 'Relative gain of losses over the baseline'
+_SCRIPTS = ('table.js', 'charts.js', 'pictures.js', 'report.js')
 
 
-def html_page(table, figure):
+def html_page(table, *, flags=(), curves=(), scenes=(), options=(), artifacts=(), missing=(), title=TITLE,
+              decimals=None):
     """The whole report as one page that needs no other file.
+
+    Without JavaScript it shows all tables and pictures; with it, one at a time, sortable, and charts. Its content
+    security policy allows no request at all, and no script but its own, which it names by their digests.
 
     Args:
         table (basicsr_nriqa.study.relative_gain.GainTable): The numbers.
-        figure (bytes): PNG file of :func:`draw_figure`.
+        flags (Sequence[basicsr_nriqa.study.flags.Flag]): Warnings.
+        curves (Sequence[basicsr_nriqa.study.curves.Curves]): Trainings.
+        scenes (Sequence[basicsr_nriqa.study.scenes.Scene]): Pictures.
+        options (Sequence[tuple[str, str]]): Title and text of option files.
+        artifacts (Sequence[dict]): Contents of artifact files, see :mod:`basicsr_nriqa.study.artifacts`.
+        missing (Sequence[tuple[str, str, str]]): Runs that are not there: name, reason, end of the log or nothing.
+        title (str): The page's.
+        decimals (int | None): How gains are printed at first, see :func:`basicsr_nriqa.study.table_text.format_gain`.
 
     Returns:
-        str: HTML; every name that comes from a score file is escaped.
+        str: HTML; everything that comes from files is escaped. The same for the same arguments.
     """
-    limit = colour_limit(np.column_stack([table.gains, table.average]))
-    parts = ['<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>Relative gain</title>',
-             f'<style>{_STYLE}</style>\n</head>\n<body>\n<h1>Relative gain of losses over the baseline</h1>',
-             f'<p>{_escape(CAPTION)}</p>', _html_gains(table, table.losses, table.gains, limit)]
-    if table.notes:
-        parts.append(f'<ul>{"".join(f"<li>{_escape(note)}</li>" for note in table.notes)}</ul>')
-    image = base64.b64encode(figure).decode()
-    parts.append(f'<h2>Figure</h2>\n<p><img alt="Matrix of relative gains" src="data:image/png;base64,{image}"></p>')
-    if table.baselines:
-        parts.append('<h2>Scores of the baseline</h2>\n<p>Mean over videos; ↑ higher is better, ↓ lower is better.</p>')
-        arrows = ['↓' if table.lower_better[metric] else '↑' for metric in table.metrics]
-        header = ['Model', 'Dataset', *(f'{metric} {arrow}' for metric, arrow in zip(table.metrics, arrows))]
-        parts.append(_html_table(header, [[model, dataset, *(f'{means[metric]:.4g}' for metric in table.metrics)]
-                                          for (model, dataset), means in table.baselines.items()]))
-    if len(table.group_gains) > 1:
-        parts.append('<h2>Each model and dataset</h2>')
-        for (model, dataset), rows in table.group_gains.items():
-            losses = [loss for loss in table.losses if loss in rows]
-            if losses:
-                parts.append(f'<h3>{_escape(model)}, {_escape(dataset)}</h3>')
-                parts.append(_html_gains(table, losses, np.stack([rows[loss] for loss in losses]), limit))
-    if table.sources:
-        rows = [[str(path), scores['model'], scores['loss'], scores['dataset'], str(len(scores['videos'])),
-                 scores['checkpoint'] or 'none',
-                 ', '.join(f'{package} {version}' for package, version in scores['versions'].items())]
-                for path, scores in table.sources.items()]
-        header = ['Score file', 'Model', 'Loss', 'Dataset', 'Videos', 'Checkpoint', 'Versions']
-        parts.append(f'<h2>Score files</h2>\n{_html_table(header, rows, "text")}')
-    return '\n'.join([*parts, '</body>\n</html>\n'])
+    sections = {
+        'gains': ('Relative gains', page_sections.gains_section(table, flags, decimals)),
+        'loss': ('One loss, with intervals', page_sections.loss_section(table)),
+        'warnings': ('Warnings', page_sections.flags_section(table, flags, bool(artifacts))),
+        'pictures': ('Pictures', pictures_section(scenes)),
+        'training-curves': ('Training curves', page_sections.curves_section(curves)),
+        'checks': ('Checks of the frames', page_sections.artifacts_section(artifacts)),
+        'missing': ('Failed or missing runs', page_sections.missing_section(missing)),
+        'baselines': ('Scores of the baselines', page_sections.baselines_section(table)),
+        'sources': ('Options, versions and files', page_sections.sources_section(table, options))}
+    sections = {name: part for name, part in sections.items() if part[1]}
+    scripts = [get_plotlyjs(), '\n'.join(['"use strict";', *map(_file, _SCRIPTS)])]
+    return Template(_file('report.html')).substitute(
+        title=escape(title), lead=escape(CAPTION), facts=_facts(table, flags, missing), version=escape(__version__),
+        policy=' '.join(f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+                        for text in scripts),
+        style=_file('report.css'), data=embedded_json(_data(curves, artifacts)),
+        links='\n'.join(f'<li><a href="#{name}">{escape(heading)}</a></li>'
+                        for name, (heading, _) in sections.items()),
+        sections='\n\n'.join(f'<section id="{name}" aria-labelledby="{name}-heading">\n'
+                             f'<h2 id="{name}-heading">{escape(heading)}</h2>\n{content}\n</section>'
+                             for name, (heading, content) in sections.items()),
+        scripts='\n'.join(f'<script>{text}</script>' for text in scripts))
 
 
-def _html_gains(table, losses, gains, limit):
-    lines = []
-    for loss, row in zip(losses, gains):
-        marks = [*table.optimised[table.losses.index(loss)], False]
-        cells = [f'<td>{_escape(loss)}</td>']
-        for j, (gain, optimised) in enumerate(zip((*row, row.mean()), marks)):
-            paint = colour(gain, limit)
-            kinds = ' '.join(['optimised'] * bool(optimised) + ['average'] * (j == len(row)))
-            attribute = f' class="{kinds}"' if kinds else ''
-            cells.append(f'<td{attribute} style="background:{paint};color:{ink(paint)}">{typeset(gain)}</td>')
-        lines.append(f'<tr>{"".join(cells)}</tr>')
-    return _html_frame(['Loss', *table.metrics, 'Average'], lines)
+def _facts(table, flags, missing):
+    facts = [(len(table.losses), 'loss', 'losses', 'gains'), (len(table.models), 'model', 'models', 'gains'),
+             (len(table.datasets), 'dataset', 'datasets', 'gains'), (len(table.metrics), 'metric', 'metrics', 'gains'),
+             (len({flag.loss for flag in flags}), 'loss with warnings', 'losses with warnings', 'warnings')]
+    if missing:
+        facts.append((len(missing), 'run missing', 'runs missing', 'missing'))
+    return '\n'.join(f'<li><a href="#{section}"><strong>{count}</strong> {one if count == 1 else many}</a></li>'
+                     for count, one, many, section in facts)
 
 
-def _html_table(header, rows, kind=''):
-    lines = [f'<tr>{"".join(f"<td>{_escape(text)}</td>" for text in row)}</tr>' for row in rows]
-    return _html_frame(header, lines, kind)
+def _data(curves, artifacts):
+    """What the page's script draws; all else it takes from the tables."""
+    return {
+        'curves': [{title: [{'name': name, 'x': iterations.tolist(), 'y': [float(f'{value:.4g}') for value in values]}
+                            for name, (iterations, values) in members.items()]
+                    for title, members in grouped(run.series).items()} for run in curves if run.series],
+        'spectra': [{'map': content['spectrum']['log_power'],
+                     'peaks': [[*peak['frequency'], peak['ratio']] for peak in content['spectrum']['peaks']]}
+                    for content in artifacts]}
 
 
-def _html_frame(header, lines, kind=''):
-    head = ''.join(f'<th>{_escape(text)}</th>' for text in header)
-    body = '\n'.join(lines)
-    return f'<div class="scroll"><table class="{kind}">\n<tr>{head}</tr>\n{body}\n</table></div>'
-
-
-def _escape(text):
-    return html.escape(str(text))
+@cache
+def _file(name):
+    return resources.files('basicsr_nriqa.study').joinpath('page_files', name).read_text(encoding='utf-8')

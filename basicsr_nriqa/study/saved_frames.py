@@ -1,0 +1,113 @@
+"""Saved frames of two models, clip by clip, and which frames belong together."""
+from dataclasses import dataclass
+from itertools import takewhile
+
+import numpy as np
+import torch
+
+from basicsr_nriqa.data.clip_store import ClipStore
+from basicsr_nriqa.study.scores import join_names
+
+
+@dataclass(frozen=True)
+class ClipPair:
+    """One clip of two models.
+
+    Attributes:
+        name (str): Its folder below both roots.
+        tuned, baseline (SavedClip): The same frames in the same order.
+    """
+
+    name: str
+    tuned: 'SavedClip'
+    baseline: 'SavedClip'
+
+    def load(self):
+        """Read both.
+
+        Returns:
+            tuple[Tensor, Tensor]: Tuned and baseline, (t,3,h,w) uint8, RGB.
+
+        Raises:
+            ValueError: a frame is damaged or of another size than the first of the baseline; names the file.
+        """
+        baseline = self.baseline.load()
+        return self.tuned.load(tuple(baseline.shape[-2:])), baseline
+
+
+@dataclass(frozen=True)
+class SavedClip:
+    """The frames of one clip.
+
+    Attributes:
+        store (ClipStore): Where they are.
+        keys (tuple[str]): Their keys, in order.
+    """
+
+    store: ClipStore
+    keys: tuple
+
+    def load(self, size=None):
+        """Read the frames.
+
+        Args:
+            size (tuple[int, int] | None): Height and width that they should have; None: those of the first.
+
+        Returns:
+            Tensor: (t,3,h,w) uint8, RGB.
+        """
+        frames = []
+        for key in self.keys:
+            image = self.store.image(key)
+            size = size or image.shape[:2]
+            if image.shape[:2] != size:
+                raise ValueError(f'{self.store.root / key}: {image.shape[1]}x{image.shape[0]} px, expected '
+                                 f'{size[1]}x{size[0]} as other frames of this clip have it. Compare outputs for the '
+                                 'same input.')
+            frames.append(image)
+        return torch.from_numpy(np.stack(frames)).flip(-1).permute(0, 3, 1, 2).contiguous()
+
+
+def pair_clips(tuned_folder, baseline_folder, limit=None):
+    """Find the clips of two folders that our test loop wrote, and check that all frames are in both.
+
+    Frames are called ``CLIP/FRAME_SUFFIX.png``, where the suffix is that of the model. What all names of a folder end
+    in, from its first ``_`` on, is left out; so folders without suffixes, such as those of GT, will do, too.
+
+    Args:
+        tuned_folder, baseline_folder (str | Path): Such as ``results/NAME/visualization/DATASET``.
+        limit (int | None): At most so many clips, spread evenly.
+
+    Returns:
+        list[ClipPair]: In natural order.
+
+    Raises:
+        ValueError: a folder is missing or has no frames, or the two do not have the same clips and frames; names them.
+    """
+    tuned, baseline = _clips(tuned_folder), _clips(baseline_folder)
+    _check_same('clips', tuned, tuned_folder, baseline, baseline_folder)
+    for name in tuned:
+        _check_same(f'frames of the clip {name!r}', tuned[name], tuned_folder, baseline[name], baseline_folder)
+    names = list(tuned)
+    if limit is not None and limit < len(names):
+        names = [names[index * len(names) // limit] for index in range(limit)]
+    stores = ClipStore(tuned_folder, 'disk'), ClipStore(baseline_folder, 'disk')
+    return [ClipPair(name, *(SavedClip(store, tuple(clips[name][frame] for frame in tuned[name]))
+                             for store, clips in zip(stores, (tuned, baseline)))) for name in names]
+
+
+def _clips(folder):
+    """``{clip: {frame: key}}``, in natural order."""
+    clips = ClipStore(folder, 'disk').clips()
+    names = {key: key.rpartition('/')[2] for keys in clips.values() for key in keys}
+    ends = zip(*(name.split('_')[:0:-1] for name in names.values()))
+    suffix = ''.join([f'_{parts[0]}' for parts in takewhile(lambda parts: len(set(parts)) == 1, ends)][::-1])
+    return {clip: {names[key].removesuffix(suffix): key for key in keys} for clip, keys in clips.items()}
+
+
+def _check_same(what, tuned, tuned_folder, baseline, baseline_folder):
+    if set(tuned) != set(baseline):
+        raise ValueError(f'{tuned_folder} and {baseline_folder} do not have the same {what}: only the first has '
+                         f'{join_names(sorted(set(tuned) - set(baseline))) or "none"}; only the second has '
+                         f'{join_names(sorted(set(baseline) - set(tuned))) or "none"}. Save the frames of both models '
+                         'for the same data (val: save_img).')
