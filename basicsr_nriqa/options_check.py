@@ -374,7 +374,8 @@ def _how_to_train(path):
     parts = Path(path).parts
     if len(parts) == 4 and parts[0] == 'experiments':
         folder, _, rest = parts[1].partition('_')  # vrt_finetune_lpips is options/vrt/finetune_lpips.yml
-        for options in sorted([*Path('options').rglob(f'{parts[1]}.yml'), *Path('options', folder).glob(f'{rest}.yml')]):
+        found = [*Path('options').rglob(f'{parts[1]}.yml'), *Path('options', folder).glob(f'{rest}.yml')]
+        for options in sorted(found):
             return f' To train it: python basicsr/train.py -opt {options}'
     return ''
 

@@ -27,7 +27,6 @@ def main():
         parser.add_argument(f'--{what}', metavar='KEY,...', help=f'only these {what} of the plan')
     commands = parser.add_subparsers(dest='step', required=True, metavar='STEP')
     for name, help_text, arguments in (
-            ('sample-data', 'make a sample data set of the plan', ('sample',)),
             ('check-options', 'check all options, fetch missing weights of metrics', ()),
             ('check-data', 'check the databases of a data set', ('data',)),
             ('train', 'a training, resumed if it was interrupted', ('run',)),
@@ -37,7 +36,7 @@ def main():
         command = commands.add_parser(name, help=help_text)
         for argument in arguments:
             command.add_argument(argument)
-        if name in ('sample-data', 'check-options', 'check-data'):
+        if name == 'check-data':
             command.add_argument('-o', '--output', type=Path, required=True, help='written when all is well')
         if name == 'report':
             command.add_argument('--partial', action='store_true', help='of what is done, naming what is not')
@@ -50,13 +49,9 @@ def main():
 
 
 def run(args, study):
-    if args.step == 'sample-data':
-        folder = list(study.sample_data)[int(args.sample.removeprefix('sample_'))]
-        steps.make_sample_data(folder, study.sample_data[folder])
-        write_atomically(args.output, f'{folder}\n')
-    elif args.step == 'check-options':
+    if args.step == 'check-options':
         steps.check_options(study)
-        write_atomically(args.output, f'{len(study.runs)} trainings on {len(study.datasets)} data sets: fine\n')
+        print(f'The options of {len(study.runs)} trainings and of their tests are fine.')
     elif args.step == 'check-data':
         problems = steps.check_data(study.data(args.data))
         if problems:

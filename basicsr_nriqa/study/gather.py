@@ -60,7 +60,7 @@ def report(study, partial=False):
     path = study.output / 'report' / 'flags.json'
     write_atomically(path, json.dumps([asdict(flag) for flag in flags], indent=1, ensure_ascii=False) + '\n')
     if not missing:
-        write_atomically(complete, f'report.html is of {len(study.runs)} trainings on {len(study.datasets)} data sets\n')
+        write_atomically(complete, f'report.html is of {len(study.runs)} trainings, {len(study.datasets)} data sets\n')
     return [*written, path]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from basicsr_nriqa.files import write_atomically
+from basicsr_nriqa.files import sha256, write_atomically
 from basicsr_nriqa.options import OptionsError, load_yaml, read_options, set_option
 from basicsr_nriqa.study.artifact_flags import ArtifactRule
 from basicsr_nriqa.study.flags import ReferenceRule
@@ -21,12 +21,11 @@ from basicsr_nriqa.suggestion import suggest
 
 BASELINE = 'baseline'
 _KEYS = {'name': str, 'output': str, 'models': dict, 'losses': dict, 'datasets': dict, 'set': dict, 'flags': dict,
-         'report': dict, 'sample_data': dict}
+         'report': dict}
 _REQUIRED = ('name', 'output', 'models', 'losses', 'datasets')
 _MODEL_KEYS = {'label': str, 'baseline': (str, list), 'finetune': (str, list), 'gpus': int, 'cpus': int, 'set': dict}
 _DATASET_KEYS = {'label': str, 'test': (str, list), 'set': dict}
 _REPORT_KEYS = {'scenes': int, 'artifact_clips': int, 'mixed_versions': bool}
-_SAMPLE_KEYS = {'train_clips': int, 'test_clips': int, 'size': list, 'seed': int}
 # what of a training's options has no influence on its weights
 _INDIFFERENT = ('name', 'logger', 'val', 'path', 'num_gpu')
 _INDIFFERENT_DATA = ('name', 'num_worker_per_gpu', 'prefetch_mode', 'num_prefetch_queue', 'pin_memory',
@@ -94,7 +93,7 @@ class Study:
         datasets (dict[str, Dataset]): By key.
         reference_rule (basicsr_nriqa.study.flags.ReferenceRule): From ``flags``.
         artifact_rule (basicsr_nriqa.study.artifact_flags.ArtifactRule): From ``flags``.
-        report, sample_data (dict): Those parts of the file.
+        report (dict): That part of the file.
     """
 
     name: str
@@ -105,7 +104,6 @@ class Study:
     reference_rule: ReferenceRule
     artifact_rule: ArtifactRule
     report: dict
-    sample_data: dict
 
     def options_file(self, name):
         """Where the complete options of a training, or of the test ``RUN__DATASET``, are written."""
@@ -169,9 +167,20 @@ class Study:
 
     def database_files(self, name):
         """The files of a data set's databases, as far as they are there."""
+        return [str(place / 'data.mdb') for place in self._places(name) if (place / 'data.mdb').is_file()]
+
+    def fingerprint(self, name):
+        """Something that changes when a data set's databases are packed with other content; quick to have."""
+        known = []
+        for place in self._places(name):
+            for file in (place / 'data.mdb', place / 'meta_info.txt'):  # the list has every frame with its size
+                known.append(file.stat().st_size if file.is_file() else None)
+            known.append(sha256(place / 'meta_info.txt') if (place / 'meta_info.txt').is_file() else None)
+        return _digest(known)
+
+    def _places(self, name):
         options = self.data(name)
-        places = [Path(options[key]).expanduser() for key in ('dataroot_gt', 'dataroot_lq') if options.get(key)]
-        return [str(place / 'data.mdb') for place in places if (place / 'data.mdb').is_file()]
+        return [Path(options[key]).expanduser() for key in ('dataroot_gt', 'dataroot_lq') if options.get(key)]
 
     @staticmethod
     def _train_data(run):
@@ -227,12 +236,9 @@ def read_study(path, models=None, losses=None, datasets=None):
             runs[run.name] = run
     _check_labels(path, 'models', {run.model: run.model_label for run in runs.values()})
     _check_keys(path, 'report:', content.get('report') or {}, _REPORT_KEYS)
-    for folder, part in (content.get('sample_data') or {}).items():
-        _check_keys(path, f'sample_data:{folder}:', part or {}, _SAMPLE_KEYS)
     order = sorted(runs.values(), key=lambda run: run.loss != BASELINE)
     return Study(content['name'], path, output, {run.name: run for run in order}, test_sets,
-                 *_rules(path, content.get('flags') or {}), content.get('report') or {},
-                 {folder: part or {} for folder, part in (content.get('sample_data') or {}).items()})
+                 *_rules(path, content.get('flags') or {}), content.get('report') or {})
 
 
 def _run(path, output, content, model, loss, label, baseline):

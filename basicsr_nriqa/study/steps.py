@@ -20,8 +20,6 @@ from basicsr.utils.options import parse_options
 
 from basicsr_nriqa import launch
 from basicsr_nriqa.data.database_check import check_database
-from basicsr_nriqa.data.sample_clips import make_sample_vimeo90k
-from basicsr_nriqa.data.vimeo90k import prepare_vimeo90k
 from basicsr_nriqa.files import exclusive, sha256, write_atomically
 from basicsr_nriqa.iqa import metric_info
 from basicsr_nriqa.options import OptionsError
@@ -32,19 +30,6 @@ from basicsr_nriqa.version import __version__
 
 _POLL = 2  # seconds
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
-
-def make_sample_data(folder, options):
-    """Make and pack a sample data set, as scripts/make_sample_data.py does; one that is complete is left alone.
-
-    Args:
-        folder (str | Path): Where to.
-        options (dict): ``train_clips``, ``test_clips``, ``size`` (h,w), ``seed``.
-    """
-    root = Path(folder, 'vimeo_septuplet')
-    options = {**options, 'size': tuple(options.get('size', (256, 448)))}
-    make_sample_vimeo90k(root, **options, progress=False)
-    prepare_vimeo90k(root, folder, progress=False)
 
 
 def check_options(study):
@@ -115,8 +100,8 @@ def check_data(options):
 def train(study, run):
     """Train, or go on with a training that was interrupted; done if it is complete.
 
-    An experiment that was made by another recipe is set aside first (``NAME_archived_TIME``), as BasicSR does. A second
-    process of the same training waits for the first one.
+    An experiment that was made by another recipe or of other data is set aside first (``NAME_archived_TIME``), as
+    BasicSR does. A second process of the same training waits for the first one.
 
     Args:
         study (basicsr_nriqa.study.plan.Study): The plan.
@@ -125,12 +110,13 @@ def train(study, run):
     locks = study.output / 'locks'
     locks.mkdir(parents=True, exist_ok=True)
     with _alone(locks / f'{run.name}.lock', run.name):
-        if trained_with(study.trained(run)) == run.recipe and study.checkpoint(run).is_file():
-            return
+        made_of = f'{run.recipe} {study.fingerprint(study.training_data(run))}'
         note = study.output / 'recipes' / f'{run.name}.txt'
-        if not note.is_file() or note.read_text() != run.recipe:
+        if not note.is_file() or note.read_text() != made_of:
             _set_aside(study, run)
-            write_atomically(note, run.recipe)
+            write_atomically(note, made_of)
+        elif trained_with(study.trained(run)) == run.recipe and study.checkpoint(run).is_file():
+            return
         started = time.time()
         with claimed(run.gpus) as gpus:
             _start('train', study, run.name, gpus, '--auto_resume')
@@ -173,8 +159,9 @@ def measure_artifacts(study, run, dataset):
         dataset (basicsr_nriqa.study.plan.Dataset): Which data.
     """
     # a metric with a reference is hard to game, and saved frames have none
-    metrics = [metric for metric in read_scores(study.scores(run, dataset))['optimised'] or ()
-               if not metric_info(metric).full_reference]
+    options = dataset.options['val']['metrics']
+    metrics = [options[name]['metric'] for name in read_scores(study.scores(run, dataset))['optimised'] or ()]
+    metrics = [metric for metric in metrics if not metric_info(metric).full_reference]
     with claimed(min(run.gpus, 1)) as gpus:
         os.environ.update({'CUDA_VISIBLE_DEVICES': ','.join(gpus)} if gpus else {})
         on_cpu = run.options.get('num_gpu') == 0 or not torch.cuda.is_available()

@@ -1,7 +1,8 @@
 """GPUs are given to one process at a time. What they are is said by the environment, so none is needed here."""
-import subprocess
-import sys
+import os
+import signal
 import threading
+import time
 
 import pytest
 
@@ -42,12 +43,16 @@ def test_waits_until_as_many_are_free_as_are_needed(tmp_path, capsys):
 
 
 def test_a_killed_process_gives_them_back(tmp_path):
-    code = (f'import time\nfrom pathlib import Path\nfrom basicsr_nriqa.study.gpus import claimed\n'
-            f'with claimed(2, Path({str(tmp_path)!r})) as names:\n    print(names, flush=True)\n    time.sleep(60)')
-    process = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "['4', 'GPU-1/2']\n"
-    process.kill()
-    process.wait()
+    told, tell = os.pipe()
+    child = os.fork()
+    if not child:
+        with claimed(2, tmp_path) as names:
+            os.write(tell, str(len(names)).encode())
+            time.sleep(60)
+        os._exit(1)
+    assert os.read(told, 1) == b'2'
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
     with claimed(2, tmp_path) as names:
         assert len(names) == 2
 
@@ -59,7 +64,7 @@ def test_slurm_has_given_them_out_already(tmp_path, monkeypatch):
 
 
 def test_more_than_there_are_and_none(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match='3 GPUs are asked for .* only 2 can be used here'), claimed(3, tmp_path):
+    with pytest.raises(ValueError, match=r'3 GPUs are asked for .* only 2 can be used here'), claimed(3, tmp_path):
         pass
     with claimed(0, tmp_path) as names:
         assert names == []

@@ -97,8 +97,9 @@ def test_written_options_are_complete_and_change_only_with_their_content(write):
 
 
 @pytest.mark.parametrize(('settings', 'changes'), [
-    ({'train:total_iter': 5}, True), ({'datasets:train:batch_size_per_gpu': 4}, True), ({'network_g:num_blocks': 2}, True),
-    ({'path:param_key_g': 'params_ema'}, True), ({'path:pretrain_network_g': 'x.pth'}, True),
+    ({'train:total_iter': 5}, True), ({'datasets:train:batch_size_per_gpu': 4}, True),
+    ({'network_g:num_blocks': 2}, True), ({'path:param_key_g': 'params_ema'}, True),
+    ({'path:pretrain_network_g': 'x.pth'}, True),
     ({'logger:print_freq': 9}, False), ({'datasets:train:num_worker_per_gpu': 9}, False), ({'num_gpu': 0}, False),
     ({'datasets:train:pin_memory': True}, False), ({'path:resume_state': None}, False)])
 def test_a_recipe_changes_with_what_decides_the_weights(write, settings, changes):
@@ -127,6 +128,10 @@ def test_training_sets_are_named_by_what_they_are(write):
     Path('gt.lmdb').mkdir()
     Path('gt.lmdb', 'data.mdb').touch()
     assert study.database_files(name) == ['gt.lmdb/data.mdb']
+    before = study.fingerprint(name)
+    assert before == study.fingerprint(name)
+    Path('gt.lmdb', 'meta_info.txt').write_text('000/im1.png (64,96,3) 1\n')
+    assert study.fingerprint(name) != before
     with pytest.raises(OptionsError, match="no data set is called 'nothing'"):
         study.data('nothing')
 

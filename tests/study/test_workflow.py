@@ -73,8 +73,8 @@ def test_a_dry_run_of_the_mini_study_has_every_step():
     assert shown.returncode == 0, shown.stdout + shown.stderr
     counts = dict(re.findall(r'^(\w+) +(\d+)$', shown.stdout + shown.stderr, re.M))
     assert {name: int(count) for name, count in counts.items()} == {
-        'sample_data': 2, 'check_options': 1, 'check_data': 3, 'train': 15, 'test': 30, 'artifacts': 24, 'report': 1,
-        'all': 1, 'total': 77}
+        'check_data': 3, 'train': 15, 'test': 30, 'artifacts': 24, 'report': 1,
+        'all': 1, 'total': 74}
 
 
 def test_a_bad_choice_is_one_line(tmp_path):
