@@ -28,10 +28,10 @@ SAMPLE = $(BIN)/python scripts/make_sample_data.py -o datasets/mini
 
 # the lists of the clips are written last
 datasets/mini/near/meta_info_Vimeo90K_test_GT.txt: | $(READY)
-	$(SAMPLE)/near --train-clips 24 --test-clips 4 --size 128 224
+	$(SAMPLE)/near --train-clips 24 --test-clips 3 --size 128 224
 
 datasets/mini/far/meta_info_Vimeo90K_test_GT.txt: | $(READY)
-	$(SAMPLE)/far --train-clips 1 --test-clips 4 --size 192 256 --seed 1
+	$(SAMPLE)/far --train-clips 1 --test-clips 3 --size 192 256 --seed 1
 
 study: $(READY) datasets/mini/near/meta_info_Vimeo90K_test_GT.txt datasets/mini/far/meta_info_Vimeo90K_test_GT.txt
 	$(BIN)/snakemake --cores 2 --config study=workflow/mini_study.yml

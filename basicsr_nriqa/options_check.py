@@ -170,6 +170,8 @@ class _Check:
         if opt.get('val') is not None:
             required = ('val_freq', 'save_img') if opt['is_train'] else ('save_img',)
             self.keys(opt['val'], {key: _VALUES.get(key, object) for key in model.VAL_OPTIONS}, 'val:', required)
+            if isinstance(opt['val'].get('scores'), dict):
+                self.keys(opt['val']['scores'], {'model': str, 'loss': str}, 'val:scores:')
         self.losses_and_metrics(opt)
 
     def network(self, options, where):

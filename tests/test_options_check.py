@@ -75,6 +75,7 @@ def test_the_tiny_training_is_accepted(problems):
     ('train__fix_flow', -3, 'train:fix_flow: expected 0 or more'),
     ('train', [1], 'train: expected options (name: value)'),
     ('val__val_freq', 0, 'val:val_freq: expected 1 or more'),
+    ('val__scores', {'lose': 'LPIPS'}, "val:scores:lose: unknown option (did you mean 'loss'?)"),
     ('logger__print_freq', 0, 'logger:print_freq: expected 1 or more'),
     ('network_d', {'type': 'SRGANDiscriminator'}, 'network_d: VideoIQAModel has no discriminator'),
     ('deterministic', 'yes please', 'deterministic: expected true or false'),

@@ -145,7 +145,7 @@ class ClipValidation:
             versions=score_versions(metrics), device=device_name(self.device),
             lower_better={metric: _lower_better(metric_opt) for metric, metric_opt in metrics.items()},
             optimised=None if optimised is None else [metric for metric, metric_opt in metrics.items()
-                                                      if metric_opt.get('metric') in optimised])
+                                                      if _metric_name(metric_opt) in optimised])
 
 
 def _as_images(frames, references):
@@ -161,6 +161,11 @@ def _needs_reference(metric_opt):
         return metric_info(metric_opt['metric']).full_reference
     reference = inspect.signature(METRIC_REGISTRY.get(metric_opt['type'])).parameters.get('img2')
     return reference is not None and reference.default is inspect.Parameter.empty
+
+
+def _metric_name(metric_opt):
+    """The metric behind an entry of ``val.metrics``: ``ssim`` is BasicSR's ``calculate_ssim``, too."""
+    return metric_opt.get('metric', metric_opt['type'].removeprefix('calculate_'))
 
 
 def _lower_better(metric_opt):

@@ -28,7 +28,7 @@ def score_versions(metrics):
         digests}``, with the beginning of the sha256 of each of the metric's files. Metrics without files of their own
         come with a package. Options that do not change a score are left out.
     """
-    versions = {'python': platform.python_version()}
+    versions = {'python': '.'.join(platform.python_version_tuple()[:2])}
     for package in _PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):  # OpenCV has several: no reason to lose scores
             versions[package] = importlib.metadata.version(package)

@@ -92,7 +92,7 @@ def check_baseline_scores(sources, base_paths):
         for metric in _metrics(sources[path]):
             missing = [video for video, scores in videos.items() if math.isnan(scores[metric])]
             if missing:
-                raise ValueError(f'{path}: the baseline score of {metric} is missing (null) for '
+                raise ValueError(f'{path}: the baseline score of {metric} is missing (null or not finite) for '
                                  f'{join_names(missing)}, and nothing can be compared with it; test the baseline again '
                                  'or leave these videos or this metric out of all score files')
             values = [scores[metric] for scores in videos.values()]
@@ -154,7 +154,7 @@ def optimised_metrics(sources, losses):
 
 
 def check_checkpoints(sources):
-    """Check that a label always means the same weights, where the files tell their sha256.
+    """Check that the same weights always have the same label, where the files tell their sha256.
 
     Args:
         sources (dict[Path, dict]): Score files and their content.
@@ -165,8 +165,8 @@ def check_checkpoints(sources):
     seen = {}
     for path, scores in sources.items():
         digest = scores['checkpoint_sha256']
-        other = seen.setdefault((scores['model'], scores['dataset'], digest), path)
-        if digest and other != path:
+        other = seen.setdefault((scores['model'], digest), path)
+        if digest and sources[other]['loss'] != scores['loss']:
             raise ValueError(f'{other} is {sources[other]["loss"]!r} and {path} is {scores["loss"]!r}, but their '
                              f'checkpoint_sha256 is the same, {digest[:16]}...: one model under two labels; test each '
                              'loss with its own checkpoint')
@@ -188,7 +188,7 @@ def mixed_versions_notes(sources, allowed=False):
     """
     seen = {}
     for path, scores in sources.items():
-        found = {f'versions.{field}': str(version) for field, version in scores['versions'].items()}
+        found = {f'versions.{field}': version for field, version in scores['versions'].items()}
         if scores['checkpoint_sha256']:
             found[f'checkpoint_sha256 of {scores["loss"]} with {scores["model"]}'] = scores['checkpoint_sha256'][:16]
         for field, value in found.items():

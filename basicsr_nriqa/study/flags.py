@@ -118,14 +118,14 @@ def _column(table, rule):
 
 def _reason(rule, optimised, gain, low, high):
     """A sentence if the gain is beyond the threshold, else nothing; NaN is beyond none."""
-    limit = rule.hardly_improved if optimised else -rule.worsened
+    limit = rule.hardly_improved if optimised else 0 - rule.worsened  # and not -0.0
     if not gain < limit:
         return ''
     name = shown_name(rule.metric)
     said = (f'{name} gained only {gain:+.1f} % although it was optimised; flagged below {limit:+g} %' if optimised else
             f'{name}, which was not optimised, changed by {gain:+.1f} %; flagged below {limit:+g} %')
     if np.isnan([low, high]).any():
-        return f'{said}. Too few videos for an interval.'
+        return f'{said}. There is no interval to tell how sure that is.'
     ends = f'95 % interval {format_interval(low, high, 1)}'
     return f'{said}. The whole {ends} is below.' if high < limit else \
         f'{said}. The {ends} reaches beyond the threshold: other videos might not be flagged.'

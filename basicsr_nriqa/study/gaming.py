@@ -21,12 +21,14 @@ def jpeg(frames):
 
 def blur(frames):
     """Gaussian blur with a standard deviation of :data:`BLUR_SIGMA` px, rounded to 8 bits; borders are mirrored."""
-    offsets = torch.arange(-_BLUR_RADIUS, _BLUR_RADIUS + 1, device=frames.device)
-    kernel = torch.exp(-0.5 * (offsets / BLUR_SIGMA)**2)
-    kernel = kernel / kernel.sum()
-    images = F.pad(frames.float().flatten(0, 1).unsqueeze(1), 4 * [_BLUR_RADIUS], mode='reflect')
-    images = F.conv2d(F.conv2d(images, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
-    return images.round().clamp(0, 255).to(torch.uint8).view(frames.shape)
+    kernel = np.exp(-0.5 * (np.arange(-_BLUR_RADIUS, _BLUR_RADIUS + 1) / BLUR_SIGMA)**2)
+    kernel /= kernel.sum()
+    images = F.pad(frames.float(), 4 * [_BLUR_RADIUS], mode='reflect')
+    for dim in (-2, -1):
+        length = frames.shape[dim]
+        # not by a convolution, which on GPUs may round to ten bits (TF32)
+        images = sum(float(weight) * images.narrow(dim, start, length) for start, weight in enumerate(kernel))
+    return images.round().clamp(0, 255).to(torch.uint8)
 
 
 def shift(frames):

@@ -9,8 +9,9 @@ from basicsr_nriqa.files import write_atomically
 from basicsr_nriqa.study.artifact_flags import artifact_flags
 from basicsr_nriqa.study.artifacts import read_artifacts
 from basicsr_nriqa.study.curves import read_curves
+from basicsr_nriqa.study.done import is_checked, is_tested
 from basicsr_nriqa.study.flags import reference_flags, reference_notes
-from basicsr_nriqa.study.plan import BASELINE
+from basicsr_nriqa.study.grid import BASELINE
 from basicsr_nriqa.study.progress import log_tail, status
 from basicsr_nriqa.study.relative_gain import gain_table
 from basicsr_nriqa.study.report import write_report
@@ -22,10 +23,10 @@ SCENES = 3  # for each model and data set
 
 
 def report(study, partial=False):
-    """Write ``report/``: tables, figures, ``flags.json`` and ``report.html``.
+    """Write the report's folder: tables, figures, ``flags.json`` and ``report.html``.
 
     Args:
-        study (basicsr_nriqa.study.plan.Study): The plan.
+        study (basicsr_nriqa.study.grid.Study): The plan.
         partial (bool): Leave out what is not done, and say so in the report.
 
     Returns:
@@ -35,29 +36,31 @@ def report(study, partial=False):
         ValueError: something is not done and ``partial`` is not set, or the score files do not belong together.
     """
     done, missing = _sort_out(study)
-    complete = study.output / 'report' / 'complete.txt'  # report.html is there for a part, too
+    folder = study.report_folder
+    complete = folder / 'complete.txt'  # report.html is there for what is done, too
     complete.unlink(missing_ok=True)
     if missing and not partial:
         raise ValueError(f'{study.output}: not done yet: {join_names([name for name, _, _ in missing])}. For a report '
                          'of what is done: --partial.')
     if not any(run.loss != BASELINE for run, _ in done):
         print('Nothing to compare yet: no fine-tuned model and its baseline are both tested.')
+        (folder / 'report.html').unlink(missing_ok=True)  # of something else
         return []
     table = gain_table([study.scores(run, dataset) for run, dataset in done], BASELINE,
                        mixed_versions=bool(study.report.get('mixed_versions')))
     table = replace(table, notes=[*table.notes, *reference_notes(table, study.reference_rule)])
     contents = [read_artifacts(study.artifacts(run, dataset)) for run, dataset in done
-                if study.artifacts(run, dataset).is_file()]
+                if run.start and is_checked(study, run, dataset)]
     flags = [*reference_flags(table, study.reference_rule), *artifact_flags(contents, study.artifact_rule)]
     print(console_table(table))
     runs = list(dict.fromkeys(run.name for run, _ in done))
     written = write_report(
-        table, study.output / 'report', flags=flags, curves=_curves(study), scenes=_scenes(study, done),
+        table, folder, flags=flags, curves=_curves(study), scenes=_scenes(study, done),
         options=[(f'{run.model_label}, {run.loss_label}: training', _yaml(run.options))
                  for run in study.runs.values() if run.name in runs]
         + [(f'{dataset.label}: test', _yaml(dataset.options)) for dataset in study.datasets.values()],
-        artifacts=contents, missing=missing, title=study.name)
-    path = study.output / 'report' / 'flags.json'
+        artifacts=contents, missing=missing, title=f'{study.name} ({study.part})' if study.part else study.name)
+    path = folder / 'flags.json'
     write_atomically(path, json.dumps([asdict(flag) for flag in flags], indent=1, ensure_ascii=False) + '\n')
     if not missing:
         write_atomically(complete, f'report.html is of {len(study.runs)} trainings, {len(study.datasets)} data sets\n')
@@ -72,8 +75,8 @@ def _sort_out(study):
         if not state.complete:
             missing.append((f'{run.model_label}, {run.loss_label}', state.text, log_tail(state.log)))
         done += [(run, dataset) for dataset in study.datasets.values()
-                 if study.scores(run, dataset).is_file()
-                 and (run.start is None or study.scores(run.start, dataset).is_file())]
+                 if is_tested(study, run, dataset)
+                 and (run.start is None or is_tested(study, run.start, dataset))]
     compared = {(run.model, dataset.key) for run, dataset in done if run.start}
     return [(run, dataset) for run, dataset in done if (run.model, dataset.key) in compared], missing
 

@@ -32,7 +32,7 @@ def visible_gpus():
 def claimed(count, folder=None):
     """Hold GPUs for this process; the system gives them back however it ends.
 
-    Inside a Slurm job they have been given out already and are taken as they are.
+    Inside a Slurm job they are numbered anew in each job, and only steps of the same job share them.
 
     Args:
         count (int): How many.
@@ -51,9 +51,6 @@ def claimed(count, folder=None):
     if count > len(names):
         raise ValueError(f'{count} GPUs are asked for (models:MODEL:gpus of the study), but only {len(names)} can be '
                          f'used here: {", ".join(names)}.')
-    if 'SLURM_JOB_ID' in os.environ:
-        yield names[:count]
-        return
     folder = folder or Path(os.environ.get('XDG_CACHE_HOME', Path.home() / '.cache'), 'basicsr_nriqa', 'gpus')
     folder.mkdir(parents=True, exist_ok=True)
     told = False
@@ -72,11 +69,12 @@ def claimed(count, folder=None):
 def _take(names, count, folder, held):
     """Lock free GPUs, in order, up to ``count``."""
     mine = []
+    place = '-'.join([socket.gethostname(), *filter(None, [os.environ.get('SLURM_JOB_ID')])])
     for name in names:
         if len(mine) == count:
             break
         try:
-            held.enter_context(exclusive(folder / f'{socket.gethostname()}-{name.replace("/", "_")}.lock'))
+            held.enter_context(exclusive(folder / f'{place}-{name.replace("/", "_")}.lock'))
             mine.append(name)
         except BlockingIOError:
             continue

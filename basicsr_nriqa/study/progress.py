@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from basicsr_nriqa.study.steps import trained_with
+from basicsr_nriqa.study.done import is_checked, is_tested, is_trained, trained_with
 
 _TAIL = 16384  # bytes
 _LINES = 20
@@ -38,18 +38,17 @@ def status(study, run):
     """Find out how far a run is.
 
     Args:
-        study (basicsr_nriqa.study.plan.Study): The plan.
-        run (basicsr_nriqa.study.plan.Run): The run.
+        study (basicsr_nriqa.study.grid.Study): The plan.
+        run (basicsr_nriqa.study.grid.Run): The run.
 
     Returns:
         Status
     """
     total = run.options['train'].get('total_iter', 0)
     log = study.log('train', run.name)
-    recipe = trained_with(study.trained(run))
-    if recipe == run.recipe:
+    if is_trained(study, run):
         return _of_tests(study, run, total)
-    if recipe:
+    if trained_with(study.trained(run)):
         return Status('waiting', 'trained by other options, will be trained again', 0, total)
     iteration = _iteration(study, run, log)
     text = f'{iteration:,} of {total:,} iterations'
@@ -60,19 +59,19 @@ def status(study, run):
         return Status('failed', f'training failed: {error}', iteration, total, log)
     if iteration:
         return Status('stopped', f'stopped, {text}', iteration, total, log)
-    start = run.start and trained_with(study.trained(run.start)) != run.start.recipe
+    start = run.start and not is_trained(study, run.start)
     return Status('waiting', 'waits for its baseline' if start else 'not begun', 0, total)
 
 
 def _of_tests(study, run, total):
-    steps = {'test': study.scores, 'artifacts': study.artifacts} if run.start else {'test': study.scores}
+    steps = {'test': is_tested, 'artifacts': is_checked} if run.start else {'test': is_tested}
     count = len(study.datasets)
-    done = {step: sum(path(run, dataset).is_file() for dataset in study.datasets.values())
-            for step, path in steps.items()}
-    for step, path in steps.items():
+    done = {step: sum(is_done(study, run, dataset) for dataset in study.datasets.values())
+            for step, is_done in steps.items()}
+    for step, is_done in steps.items():
         for dataset in study.datasets.values():
             log = study.log(step, f'{run.name}__{dataset.key}')
-            error = None if path(run, dataset).is_file() else _error(log)
+            error = None if is_done(study, run, dataset) else _error(log)
             if error:
                 what = 'test' if step == 'test' else 'check for artifacts'
                 return Status('failed', f'{what} on {dataset.label} failed: {error}', total, total, log)

@@ -4,6 +4,7 @@ Kashkarov et al., Can No-Reference Quality-Assessment Methods Serve as Perceptua
 Section III.C, equation 1 and Fig. 2.
 """
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -117,7 +118,7 @@ def gain_table(score_files, baseline='baseline', mixed_versions=False, resamples
             baseline score that is missing or zero. Names the files.
         FileNotFoundError: No such score file.
     """
-    sources = {path: read_scores(path) for path in score_files}
+    sources = {path: read_scores(path) for path in map(Path, score_files)}
     groups = group_scores(sources)
     base_paths = baseline_paths(groups, baseline)
     losses = sorted({scores['loss'] for scores in sources.values()} - {baseline})

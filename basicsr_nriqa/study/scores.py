@@ -15,6 +15,7 @@ import json
 import logging
 import math
 import re
+import unicodedata
 from pathlib import Path
 
 from basicsr_nriqa.files import write_atomically
@@ -26,9 +27,10 @@ _KEYS = {'model': (str, 'a string'), 'loss': (str, 'a string'), 'dataset': (str,
          'videos': (dict, 'an object {video: {metric: score}}'), 'versions': (dict, 'an object {package: version}'),
          'lower_better': (dict, 'an object {metric: true or false}'),
          'optimised': ((list, type(None)), 'a list of metric names, or null where it is not known'),
-         'checkpoint_sha256': ((str, type(None)), '64 hexadecimal digits, or null'),
+         'checkpoint_sha256': ((str, type(None)), '64 hexadecimal digits in lower case, or null'),
          'device': ((str, type(None)), 'a string, or null')}
 _DEFAULTS = {'lower_better': {}, 'optimised': None, 'checkpoint_sha256': None, 'device': None}
+_LARGEST = 1e100  # no metric comes near, and sums and ratios of scores stay far from overflowing
 
 
 def write_scores(path, *, model, loss, dataset, checkpoint, videos, versions, lower_better=None, optimised=None,
@@ -42,7 +44,8 @@ def write_scores(path, *, model, loss, dataset, checkpoint, videos, versions, lo
         dataset (str): What it was tested on.
         checkpoint (str | None): The weights that were tested.
         videos (dict[str, dict[str, float]]): ``{video: {metric: score}}``, the same metrics for every video. Anything
-            that ``float`` takes will do: numpy and torch scalars too. Non-finite scores are stored as ``null``.
+            that ``float`` takes will do: numpy and torch scalars too. Non-finite scores are stored as ``null``, and
+            so are those beyond 1e100.
         versions (dict[str, str]): ``{package: version}`` of whatever the scores depend on. Files to be compared have to
             agree on what both have.
         lower_better (dict[str, bool] | None): Direction of each metric.
@@ -54,7 +57,7 @@ def write_scores(path, *, model, loss, dataset, checkpoint, videos, versions, lo
         ValueError: The content would not be a valid score file; names the file and the key.
     """
     videos = {video: {metric: float(score) for metric, score in scores.items()} for video, scores in videos.items()}
-    videos = {video: {metric: score if math.isfinite(score) else None for metric, score in scores.items()}
+    videos = {video: {metric: score if abs(score) <= _LARGEST else None for metric, score in scores.items()}
               for video, scores in videos.items()}
     content = {'model': model, 'loss': loss, 'dataset': dataset, 'checkpoint': checkpoint, 'videos': videos,
                'versions': dict(versions), 'lower_better': dict(lower_better or {}),
@@ -72,8 +75,8 @@ def read_scores(path):
 
     Returns:
         dict: The content under the file's own keys; the optional ones are there even if the file has them not:
-        `lower_better` is empty then, the others are None. Every score is a float. A missing score (``null``) is NaN
-        and reported as a logged warning.
+        `lower_better` is empty then, the others are None. Every score is a float. A missing score (``null``, or beyond
+        1e100) is NaN and reported as a logged warning.
 
     Raises:
         FileNotFoundError: No such file.
@@ -97,7 +100,7 @@ def read_scores(path):
     for video, scores in content['videos'].items():
         for metric, score in scores.items():
             # 1e999 is valid JSON and reads as infinity
-            scores[metric] = score if score is not None and math.isfinite(score) else math.nan
+            scores[metric] = score if score is not None and abs(score) <= _LARGEST else math.nan
             if math.isnan(scores[metric]):
                 missing.append(f'{metric} of {video}')
     if missing:
@@ -165,10 +168,15 @@ def _check(content, path):
             raise ValueError(f'{path}: key {key!r} should be {expected}, got {content[key]!r}')
     for key in ('model', 'loss', 'dataset'):
         if not _is_label(content[key]):
-            raise ValueError(f'{path}: key {key!r} should be a name of printable characters, got {content[key]!r}')
+            raise ValueError(f'{path}: key {key!r} should be a name without control characters, got {content[key]!r}')
+    for key in ('versions', 'lower_better'):
+        _check_names(content[key], key, path)
     digest = content['checkpoint_sha256']
     if digest is not None and not re.fullmatch('[0-9a-f]{64}', digest):
         raise ValueError(f"{path}: key 'checkpoint_sha256' should be {_KEYS['checkpoint_sha256'][1]}, got {digest!r}")
+    for package, version in content['versions'].items():
+        if not _is_label(version):
+            raise ValueError(f'{path}: key versions.{package} should be a version as a string, got {version!r}')
     for metric, lower in content['lower_better'].items():
         if not isinstance(lower, bool):
             raise ValueError(f'{path}: key lower_better.{metric} should be true or false, got {lower!r}')
@@ -181,22 +189,28 @@ def _check(content, path):
 def _check_videos(videos, path):
     if not videos:
         raise ValueError(f'{path}: key \'videos\' is empty, expected at least one video')
+    _check_names(videos, 'videos', path)
     metrics = None
     for video, scores in videos.items():
         if not isinstance(scores, dict) or not scores:
             raise ValueError(f'{path}: key videos.{video} should be an object {{metric: score}}, got {scores!r}')
+        _check_names(scores, f'videos.{video}', path)
         metrics = metrics or set(scores)
         if set(scores) != metrics:
             raise ValueError(f'{path}: key videos.{video} has other metrics than the first video: '
                              f'{join_names(sorted(metrics ^ set(scores)))}')
-        for name in (video, *scores):
-            if not _is_label(name):
-                raise ValueError(f'{path}: names in key videos should be of printable characters, got {name!r}')
         for metric, score in scores.items():
             if score is not None and (isinstance(score, bool) or not isinstance(score, (int, float))):
                 raise ValueError(f'{path}: key videos.{video}.{metric} should be a number or null, got {score!r}')
 
 
+def _check_names(names, key, path):
+    for name in names:
+        if not _is_label(name):
+            raise ValueError(f'{path}: names in key {key} should be without control characters, got {name!r}')
+
+
 def _is_label(text):
-    """Names end up in tables, file names and terminals."""
-    return isinstance(text, str) and text.isprintable() and bool(text.strip())
+    """Names end up in tables, file names and terminals. Of any script: an ideographic space is no control character."""
+    return isinstance(text, str) and bool(text.strip()) and \
+        not any(unicodedata.category(character) in ('Cc', 'Cs', 'Zl', 'Zp') for character in text)

@@ -21,9 +21,9 @@ from basicsr.utils.options import parse_options
 from basicsr_nriqa import launch
 from basicsr_nriqa.data.database_check import check_database
 from basicsr_nriqa.files import exclusive, sha256, write_atomically
-from basicsr_nriqa.iqa import metric_info
 from basicsr_nriqa.options import OptionsError
 from basicsr_nriqa.study.artifacts import check_artifacts, write_artifacts
+from basicsr_nriqa.study.done import begin, is_checked, is_tested, is_trained, made_of_artifacts, made_of_test, start_of
 from basicsr_nriqa.study.gpus import claimed
 from basicsr_nriqa.study.scores import read_scores
 from basicsr_nriqa.version import __version__
@@ -36,7 +36,7 @@ def check_options(study):
     """Check all options of a study, as training and testing do before they start; missing weights are fetched.
 
     Args:
-        study (basicsr_nriqa.study.plan.Study): The plan.
+        study (basicsr_nriqa.study.grid.Study): The plan.
 
     Raises:
         OptionsError: all problems of all files.
@@ -100,71 +100,89 @@ def check_data(options):
 def train(study, run):
     """Train, or go on with a training that was interrupted; done if it is complete.
 
-    An experiment that was made by another recipe or of other data is set aside first (``NAME_archived_TIME``), as
-    BasicSR does. A second process of the same training waits for the first one.
+    An experiment that was made by another recipe, of other data or from other weights is set aside first
+    (``NAME_archived_TIME``), as BasicSR does. A second process of the same training waits for the first one.
 
     Args:
-        study (basicsr_nriqa.study.plan.Study): The plan.
-        run (basicsr_nriqa.study.plan.Run): Which training.
+        study (basicsr_nriqa.study.grid.Study): The plan.
+        run (basicsr_nriqa.study.grid.Run): Which training.
+
+    Raises:
+        ValueError: its baseline is not trained by the present options.
     """
-    locks = study.output / 'locks'
-    locks.mkdir(parents=True, exist_ok=True)
-    with _alone(locks / f'{run.name}.lock', run.name):
-        made_of = f'{run.recipe} {study.fingerprint(study.training_data(run))}'
+    with _alone(study, run.name, 'trained'):
+        if run.start:
+            _check_trained(study, run.start)
+        start = start_of(study, run)
+        made_of = ' '.join(filter(None, [run.recipe, study.fingerprint(study.training_data(run)), start]))
         note = study.output / 'recipes' / f'{run.name}.txt'
         if not note.is_file() or note.read_text() != made_of:
             _set_aside(study, run)
             write_atomically(note, made_of)
-        elif trained_with(study.trained(run)) == run.recipe and study.checkpoint(run).is_file():
+        elif is_trained(study, run) and study.checkpoint(run).is_file():
             return
         started = time.time()
+        study.write_training(run)  # those of the recipe: the files may have been edited since the study began
         with claimed(run.gpus) as gpus:
             _start('train', study, run.name, gpus, '--auto_resume')
         checkpoint = study.checkpoint(run)
         write_atomically(study.trained(run), json.dumps({
-            'run': run.name, 'recipe': run.recipe, 'checkpoint': str(checkpoint), 'sha256': sha256(checkpoint),
+            'run': run.name, 'recipe': run.recipe, 'start': start, 'checkpoint': str(checkpoint),
+            'sha256': sha256(checkpoint),
             'minutes_of_last_start': round((time.time() - started) / 60, 1), 'basicsr_nriqa': __version__}, indent=1))
-
-
-def trained_with(marker):
-    """The recipe that a complete training was made by; None if it is not complete."""
-    try:
-        return json.loads(Path(marker).read_text())['recipe']
-    except (OSError, ValueError, KeyError):
-        return None
 
 
 def test(study, run, dataset):
     """Test a training on a data set, with its frames; the score file is complete or not there.
 
+    A second process of the same test waits for the first one. What is there of the present options and weights is kept.
+
     Args:
-        study (basicsr_nriqa.study.plan.Study): The plan.
-        run (basicsr_nriqa.study.plan.Run): Which training.
-        dataset (basicsr_nriqa.study.plan.Dataset): Which data.
+        study (basicsr_nriqa.study.grid.Study): The plan.
+        run (basicsr_nriqa.study.grid.Run): Which training.
+        dataset (basicsr_nriqa.study.grid.Dataset): Which data.
+
+    Raises:
+        ValueError: it is not trained by the present options.
     """
     name = f'{run.name}__{dataset.key}'
     results = study.output / 'results' / name
-    shutil.rmtree(results, ignore_errors=True)  # BasicSR would keep each of them, with all its frames
-    with claimed(min(run.gpus, 1)) as gpus:
-        _start('test', study, name, gpus)
-    write_atomically(study.scores(run, dataset), (results / 'scores' / f'{dataset.label}.json').read_bytes())
+    with _alone(study, name, 'tested'):
+        _check_trained(study, run)
+        if is_tested(study, run, dataset) and study.frames(run, dataset).is_dir():
+            return
+        begin(study, study.scores(run, dataset), made_of_test(study, run, dataset))
+        shutil.rmtree(results, ignore_errors=True)  # BasicSR would keep each of them, with all its frames
+        study.write_test(run, dataset)
+        with claimed(min(run.gpus, 1)) as gpus:
+            _start('test', study, name, gpus)
+        write_atomically(study.scores(run, dataset), (results / 'scores' / f'{dataset.label}.json').read_bytes())
 
 
 def measure_artifacts(study, run, dataset):
     """The direct check of a fine-tuned model against its baseline on a data set.
 
     Args:
-        study (basicsr_nriqa.study.plan.Study): The plan.
-        run (basicsr_nriqa.study.plan.Run): A fine-tuned model.
-        dataset (basicsr_nriqa.study.plan.Dataset): Which data.
+        study (basicsr_nriqa.study.grid.Study): The plan.
+        run (basicsr_nriqa.study.grid.Run): A fine-tuned model.
+        dataset (basicsr_nriqa.study.grid.Dataset): Which data.
+
+    Raises:
+        ValueError: one of them is not tested by the present options.
     """
-    # a metric with a reference is hard to game, and saved frames have none
+    for one in (run.start, run):
+        if not is_tested(study, one, dataset):
+            raise ValueError(f'{one.name} is not tested on {dataset.label} by the present options and weights; do that '
+                             f'first: study_step.py test {one.name} {dataset.key}')
+    if is_checked(study, run, dataset):
+        return
+    begin(study, study.artifacts(run, dataset), made_of_artifacts(study, run, dataset))
     options = dataset.options['val']['metrics']
-    metrics = [options[name]['metric'] for name in read_scores(study.scores(run, dataset))['optimised'] or ()]
-    metrics = [metric for metric in metrics if not metric_info(metric).full_reference]
+    metrics = [options[name].get('metric', options[name]['type'].removeprefix('calculate_'))
+               for name in read_scores(study.scores(run, dataset))['optimised'] or ()]
     with claimed(min(run.gpus, 1)) as gpus:
         os.environ.update({'CUDA_VISIBLE_DEVICES': ','.join(gpus)} if gpus else {})
-        on_cpu = run.options.get('num_gpu') == 0 or not torch.cuda.is_available()
+        on_cpu = run.options['num_gpu'] == 0 or not torch.cuda.is_available()
         content = check_artifacts(study.frames(run, dataset), study.frames(run.start, dataset), metrics,
                                   model=run.model_label, loss=run.loss_label, dataset=dataset.label,
                                   device='cpu' if on_cpu else 'cuda', progress=False,
@@ -212,8 +230,16 @@ def _arguments(*arguments):
         sys.argv = before
 
 
+def _check_trained(study, run):
+    if not is_trained(study, run):
+        raise ValueError(f'{run.name} is not trained by the present options yet; do that first: study_step.py train '
+                         f'{run.name}')
+
+
 @contextlib.contextmanager
-def _alone(lock, name):
+def _alone(study, name, doing):
+    lock = study.output / 'locks' / f'{name}.lock'
+    lock.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as held:
         told = False
         while True:
@@ -222,7 +248,7 @@ def _alone(lock, name):
                 break
             except BlockingIOError:
                 if not told:
-                    print(f'{name} is being trained by another process already; waiting for it.', flush=True)
+                    print(f'{name} is being {doing} by another process already; waiting for it.', flush=True)
                 told = True
                 time.sleep(_POLL)
         yield

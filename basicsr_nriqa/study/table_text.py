@@ -2,6 +2,7 @@
 import csv
 import io
 import re
+import unicodedata
 
 import numpy as np
 
@@ -65,25 +66,36 @@ def console_table(table, decimals=None, intervals=False):
     rows = [[row[0], *(text + ('*' if mark else ' ') for text, mark in zip(row[1:], [*marks, False]))]
             for row, marks in zip(rows, table.optimised)]
     header = [header[0], *(name + ' ' for name in header[1:])]
-    widths = [max(map(len, column)) for column in zip(header, *rows)]
-    lines = ['  '.join([row[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(row[1:], widths[1:]))])
-             for row in [header, *rows]]
-    lines.insert(1, '-' * len(lines[0]))
+    widths = [max(map(_width, column)) for column in zip(header, *rows)]
+    lines = []
+    for row in [header, *rows]:
+        first, *others = [' ' * (width - _width(text)) for text, width in zip(row, widths)]
+        lines.append('  '.join([row[0] + first, *(blanks + text for blanks, text in zip(others, row[1:]))]))
+    lines.insert(1, '-' * _width(lines[0]))
     lines.append('Relative gain over the baseline in percent, positive is better. * optimised by this loss.')
     return '\n'.join(line.rstrip() for line in [*lines, *([_INTERVALS] if intervals else []), *table.notes])
 
 
+def _width(text):
+    """Columns of a terminal: two for a wide East Asian character, none for an accent on the one before."""
+    return sum(0 if unicodedata.category(character) in ('Mn', 'Me', 'Cf') else
+               1 + (unicodedata.east_asian_width(character) in 'WF') for character in text)
+
+
 def markdown_table(table, decimals=None, intervals=False):
     """The table as Markdown; what the row's loss optimised is bold. Arguments: see :func:`cells`."""
-    header, *rows = [[re.sub(r'([\\`*|<>\[\]])', r'\\\1', ' '.join(text.split())) for text in row]
-                     for row in cells(table, decimals, intervals)]
+    header, *rows = [[*map(_as_markdown, row)] for row in cells(table, decimals, intervals)]
     for row, marks in zip(rows, table.optimised):
         row[1:-1] = [f'**{text}**' if mark else text for text, mark in zip(row[1:-1], marks)]
     lines = [header, ['---', *['---:'] * (len(header) - 1)], *rows]
     text = '\n'.join(f'| {" | ".join(line)} |' for line in lines)
     caption = CAPTION.replace('Framed bold', 'Bold') + (f' {_INTERVALS}' if intervals else '')
-    notes = ''.join(f'\n- {note}' for note in table.notes)
+    notes = ''.join(f'\n- {_as_markdown(note)}' for note in table.notes)
     return f'{text}\n\n{caption}\n{notes}\n'.replace('\n\n\n', '\n\n').rstrip() + '\n'
+
+
+def _as_markdown(text):
+    return re.sub(r'([\\`*|<>\[\]])', r'\\\1', ' '.join(text.split()))
 
 
 def csv_table(table):

@@ -113,6 +113,11 @@ def test_the_score_file_says_what_was_tested_and_with_what(report):
     assert scores['device'] == 'cpu' and {'python', 'torch', 'pyiqa'} < set(scores['versions'])
 
 
+def test_a_loss_is_optimised_under_the_framework_s_name_of_its_metric_too(report, monkeypatch):
+    monkeypatch.setitem(METRICS, 'SSIM', {'type': 'calculate_ssim', 'crop_border': 0})
+    assert report({'loss': 'ssim', 'optimised': ['ssim'], 'iteration': 4})['optimised'] == ['ssim', 'SSIM']
+
+
 def test_what_a_foreign_checkpoint_was_trained_with_is_not_known(report):
     assert report({'loss': 'published', 'optimised': []})['optimised'] is None
     assert report({'loss': 'baseline', 'optimised': [], 'iteration': 4})['optimised'] == []

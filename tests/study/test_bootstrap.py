@@ -43,6 +43,12 @@ def test_every_draw_is_equation_1_on_the_drawn_videos():
         np.testing.assert_allclose(gains, 100 * np.array([1, -1, 1]) * (after - before) / before)
 
 
+def test_the_ends_leave_the_same_share_of_the_samples_on_both_sides():
+    samples = np.random.default_rng(0).permutation(1001).reshape(-1, 1) * [1, -2]
+    np.testing.assert_allclose(interval(samples), [[25, -1950], [975, -50]])
+    np.testing.assert_allclose(interval(samples, level=0.5), [[250, -1500], [750, -500]])
+
+
 @given(seeds, st.integers(2, 12), st.integers(1, 4))
 @settings(deadline=None, max_examples=30)
 def test_equal_scores_have_an_interval_of_zero_width_at_zero(seed, videos, metrics):
@@ -127,6 +133,38 @@ def test_a_part_of_a_study_has_the_same_intervals(tmp_path):
     row = [part.losses.index(loss) for loss in whole.views['VRT', 'Vimeo'].losses]
     np.testing.assert_array_equal(whole.views['VRT', 'Vimeo'].low, part.views[None, None].low[row])
     np.testing.assert_array_equal(whole.views['VRT', 'Vimeo'].average_high, part.views[None, None].average_high[row])
+
+
+def test_all_views_are_what_a_slow_computation_gives(tmp_path):
+    """Three models on three datasets with gaps: averages over what is there, and every draw from the drawn videos."""
+    rng = np.random.default_rng(3)
+    counts, lower_better = {'REDS': 4, 'Vimeo': 6, 'phones': 3}, {'psnr': False, 'lpips': True, 'brisque': True}
+    gaps = {('A', 'REDS', 'x'), ('B', 'Vimeo', 'x'), ('C', 'phones', 'y'), ('C', 'REDS', 'z'), ('C', 'Vimeo', 'z')}
+    gaps |= {(model, 'phones', 'z') for model in 'ABC'}
+    scores = {(model, dataset, loss): np.array([30, 0.2, -20]) * rng.uniform(0.9, 1.1, (videos, 3))
+              for model in 'ABC' for dataset, videos in counts.items() for loss in ('baseline', *'xyz')
+              if (model, dataset, loss) not in gaps}
+    table = gain_table([write(tmp_path, loss, {f'{i}': dict(zip(lower_better, row)) for i, row in enumerate(rows)},
+                              model, dataset, lower_better=lower_better)
+                        for (model, dataset, loss), rows in scores.items()], resamples=60, seed=7)
+    draws = {dataset: [np.repeat(np.arange(videos), (row * videos).round().astype(int))
+                       for row in draw_weights(dataset, videos, 60, 7)] for dataset, videos in counts.items()}
+
+    def gains(group, loss, drawn):
+        before, after = (scores[(*group, name)][drawn].mean(axis=0) for name in ('baseline', loss))
+        return [100 * (b - a if lower else a - b) / abs(b)
+                for a, b, lower in zip(after, before, lower_better.values())]
+
+    assert len(table.views) == 16
+    for (model, dataset), view in table.views.items():
+        for row, loss in enumerate(view.losses):
+            groups = [(m, d) for m, d, name in scores if name == loss and model in (None, m) and dataset in (None, d)]
+            expected = np.mean([gains(group, loss, slice(None)) for group in groups], axis=0)
+            samples = np.mean([[gains(group, loss, drawn) for drawn in draws[group[1]]] for group in groups], axis=0)
+            np.testing.assert_allclose([*view.gains[row], view.average[row]], [*expected, expected.mean()])
+            samples = np.column_stack([samples, samples.mean(axis=1)])
+            np.testing.assert_allclose([*view.low[row], view.average_low[row]], np.quantile(samples, 0.025, axis=0))
+            np.testing.assert_allclose([*view.high[row], view.average_high[row]], np.quantile(samples, 0.975, axis=0))
 
 
 def test_intervals_surround_the_gains_and_averages_are_narrower(tmp_path):

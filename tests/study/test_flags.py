@@ -43,7 +43,7 @@ def test_the_reason_has_value_interval_and_threshold(tmp_path):
 
 def test_a_single_video_is_flagged_without_interval(tmp_path):
     flag, = reference_flags(table_of(tmp_path, {'A': [50]}))
-    assert flag.reason.endswith('Too few videos for an interval.')
+    assert flag.reason.endswith('There is no interval to tell how sure that is.')
     assert (flag.rule, flag.loss, flag.model, flag.dataset) == ('reference', 'A', None, None)
 
 
@@ -56,6 +56,18 @@ def test_models_and_datasets_are_flagged_one_by_one(tmp_path):
     assert places == [(None, None), ('VRT', 'REDS')], '30 % on average, 60 % and 0 % in the two'
 
 
+def test_a_dataset_without_some_losses_has_the_flags_of_its_own(tmp_path):
+    paths = []
+    for dataset, losses in (('REDS', {'A': 0, 'B': -10}), ('Vimeo', {'B': -10})):
+        for loss, percent in {'baseline': 0, **losses}.items():
+            paths.append(write(tmp_path, loss, {f'{i}': {'lpips': 1 - percent / 100} for i in range(2)},
+                               dataset=dataset, optimised=['lpips'] if loss == 'B' else []))
+    table = gain_table(paths)
+    assert table.losses == ['A', 'B'] and table.views['VRT', 'Vimeo'].losses == ['B']
+    found = [(flag.loss, flag.dataset) for flag in reference_flags(table)]
+    assert found == [('B', None), ('B', 'REDS'), ('B', 'Vimeo')]
+
+
 def test_another_metric_and_other_thresholds(tmp_path):
     table = table_of(tmp_path, {'A': [15] * 2, 'B': [5] * 2}, metric='gmsd')
     assert not reference_flags(table)
@@ -63,6 +75,8 @@ def test_another_metric_and_other_thresholds(tmp_path):
     rule = ReferenceRule('GMSD', worsened=10)
     assert [flag.loss for flag in reference_flags(table, rule)] == ['A']
     assert not reference_notes(table, rule)
+    flag, = [flag for flag in reference_flags(table, ReferenceRule('GMSD', worsened=0.0)) if flag.loss == 'B']
+    assert 'flagged below +0 %' in flag.reason
 
 
 def test_a_missing_score_is_not_flagged_but_said(tmp_path):

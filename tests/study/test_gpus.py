@@ -57,10 +57,13 @@ def test_a_killed_process_gives_them_back(tmp_path):
         assert len(names) == 2
 
 
-def test_slurm_has_given_them_out_already(tmp_path, monkeypatch):
+def test_only_steps_of_one_slurm_job_share_gpus(tmp_path, monkeypatch):
     monkeypatch.setenv('SLURM_JOB_ID', '7')
-    with claimed(2, tmp_path) as first, claimed(2, tmp_path) as second:
-        assert first == second == ['4', 'GPU-1/2']
+    with claimed(1, tmp_path) as first, claimed(1, tmp_path) as second:  # snakemake inside a job
+        assert (first, second) == (['4'], ['GPU-1/2'])
+        monkeypatch.setenv('SLURM_JOB_ID', '8')  # its GPU of the same number is another one
+        with claimed(2, tmp_path) as others:
+            assert others == ['4', 'GPU-1/2']
 
 
 def test_more_than_there_are_and_none(tmp_path, monkeypatch):

@@ -7,7 +7,8 @@ import yaml
 from conftest import ROOT
 
 from basicsr_nriqa.options import OptionsError, load_yaml
-from basicsr_nriqa.study.plan import BASELINE, read_study
+from basicsr_nriqa.study.grid import BASELINE
+from basicsr_nriqa.study.plan import read_study
 
 BASE = {'model_type': 'VideoIQAModel', 'network_g': {'type': 'BasicVSRPP', 'mid_channels': 8},
         'datasets': {'train': {'dataroot_gt': 'gt.lmdb', 'dataroot_lq': 'lq.lmdb', 'batch_size_per_gpu': 2,
@@ -81,6 +82,9 @@ def test_a_part_keeps_the_plans_order(monkeypatch, models, losses, datasets, run
     part = read_study('workflow/study.yml', models, losses, datasets)
     assert list(part.runs) == runs and list(part.datasets) == sets
     assert all(part.runs[name] == whole.runs[name] for name in runs)
+    assert whole.part == '' and whole.report_folder == whole.output / 'report'
+    assert part.part.startswith('models=') and part.report_folder.parent == whole.output / 'reports_of_parts'
+    assert part.report_folder == read_study('workflow/study.yml', models, losses, datasets).report_folder
 
 
 def test_written_options_are_complete_and_change_only_with_their_content(write):
@@ -117,6 +121,30 @@ def test_a_recipe_holds_that_of_the_baseline_and_the_number_of_gpus(write):
     assert not {run.recipe for run in before.values()} & {run.recipe for run in longer.runs.values()}
     two = write({'models': {'net': {**PLAN['models']['net'], 'gpus': 2}}}).runs
     assert two['net_a'].recipe != before['net_a'].recipe and two['net_a'].cpus == 8
+
+
+@pytest.mark.parametrize(('num_gpu', 'of_one', 'gpus'), [(0, 0, 0), ('auto', 'auto', 2), (4, 'auto', 2)])
+def test_gpus_are_the_plans_to_give(write, num_gpu, of_one, gpus):
+    # 4 in one process would be a batch four times as large
+    study = write({'models': {'net': {**PLAN['models']['net'], 'gpus': 2}}}, base={**BASE, 'num_gpu': num_gpu})
+    run = study.runs['net_a']
+    assert (run.options['num_gpu'], run.gpus) == (of_one, gpus)
+    assert study.test_options(run, study.datasets['set'])['num_gpu'] == of_one
+
+
+def test_a_test_is_another_one_with_other_options_or_labels(write):
+    def recipes(*arguments, **files):
+        study = write(*arguments, **files)
+        return {run.name: study.test_recipe(run, study.datasets['set']) for run in study.runs.values()}
+
+    def changed(*arguments, **files):
+        return [name for name, recipe in recipes(*arguments, **files).items() if recipe != before[name]]
+    before = recipes()
+    assert changed({'losses': {'a': 'Another label', 'b': 'B'}}) == ['net_a']
+    assert changed({'models': {'net': {**PLAN['models']['net'], 'label': 'Net'}}}) == list(before)
+    assert changed(test={**TEST, 'val': {'metrics': {'psnr': {'type': 'calculate_psnr'}}}}) == list(before)
+    assert changed(tuned_b={**TUNED, 'train': {'total_iter': 9}}) == ['net_b']
+    assert changed({'set': {'logger:print_freq': 7}}) == []
 
 
 def test_training_sets_are_named_by_what_they_are(write):

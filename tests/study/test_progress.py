@@ -9,6 +9,7 @@ import yaml
 from test_plan import BASE, PLAN, TEST, TUNED
 
 from basicsr_nriqa.files import exclusive
+from basicsr_nriqa.study.done import begin, made_of_artifacts, made_of_test
 from basicsr_nriqa.study.plan import read_study
 from basicsr_nriqa.study.progress import log_tail, status
 
@@ -33,6 +34,11 @@ def finish(study, run, recipe=None):
     write(study.trained(run), json.dumps({'recipe': recipe or run.recipe}))
 
 
+def finish_test(study, run, dataset):
+    begin(study, study.scores(run, dataset), made_of_test(study, run, dataset))
+    write(study.scores(run, dataset))
+
+
 def test_a_run_from_nothing_to_done(study):
     baseline, run = study.runs['net_baseline'], study.runs['net_a']
     dataset = study.datasets['set']
@@ -52,12 +58,14 @@ def test_a_run_from_nothing_to_done(study):
         'training', 'training, 1,310 of 5,000 iterations', 1310, 5000)
     finish(study, run)
     assert status(study, run).kind == 'trained'
-    write(study.scores(run, dataset))
+    finish_test(study, run, dataset)
     assert status(study, run).text == 'tested on 1 of 1' and not status(study, run).complete
-    write(study.artifacts(run, dataset))
-    assert status(study, run).complete and status(study, baseline).kind == 'trained'
-    write(study.scores(baseline, dataset))
+    assert status(study, baseline).kind == 'trained'
+    finish_test(study, baseline, dataset)
     assert status(study, baseline).complete  # nothing to compare it with
+    begin(study, study.artifacts(run, dataset), made_of_artifacts(study, run, dataset))
+    write(study.artifacts(run, dataset))
+    assert status(study, run).complete
 
 
 def test_a_training_by_other_options_does_not_count(study):
@@ -84,7 +92,7 @@ def test_a_failure_is_what_the_log_ends_with(study, end, error):
     assert status(study, run).kind == 'trained'
     write(study.log('test', 'net_a__set'), end)
     assert status(study, run).text == f'test on Set failed: {error}'
-    write(study.scores(run, dataset))
+    finish_test(study, run, dataset)
     write(study.log('artifacts', 'net_a__set'), end)
     assert status(study, run).text == f'check for artifacts on Set failed: {error}'
     assert status(study, baseline).kind == 'waiting'

@@ -217,6 +217,26 @@ def test_one_checkpoint_under_two_losses_is_refused(tmp_path):
         gain_table(files)
     files[1] = write(tmp_path, 'NIMA', videos, checkpoint_sha256='b' * 64)
     assert gain_table(files).gains.tolist() == [[0.0]]
+    # on another dataset it is the same model as well
+    files += [write(tmp_path, 'baseline', videos, dataset='Vimeo', checkpoint_sha256='a' * 64),
+              write(tmp_path, 'DBCNN', videos, dataset='Vimeo', checkpoint_sha256='b' * 64)]
+    with pytest.raises(ValueError, match=r"VRT_REDS_NIMA\.json is 'NIMA' and .*VRT_Vimeo_DBCNN\.json is 'DBCNN'"):
+        gain_table(files)
+
+
+def test_one_checkpoint_can_be_scored_on_many_datasets(tmp_path):
+    files = [write(tmp_path, loss, {'v': {'psnr': 30.0}}, dataset=dataset, checkpoint_sha256=digit * 64)
+             for dataset in ('REDS', 'Vimeo') for loss, digit in (('baseline', 'a'), ('NIMA', 'b'))]
+    # and be the baseline of what was trained from it
+    files += [write(tmp_path, loss, {'v': {'psnr': 30.0}}, 'VRT after NIMA', checkpoint_sha256=digit * 64)
+              for loss, digit in (('baseline', 'b'), ('LPIPS', 'c'))]
+    assert gain_table(files).gains.tolist() == [[0.0], [0.0]]
+
+
+def test_a_file_that_is_named_twice_counts_once(tmp_path, monkeypatch):
+    files = [write(tmp_path, loss, {'v': {'psnr': 30.0}}).name for loss in ('baseline', 'NIMA')]
+    monkeypatch.chdir(tmp_path)
+    assert [*gain_table([*files, f'./{files[1]}']).sources] == [*map(Path, files)]
 
 
 @pytest.mark.parametrize(('first', 'second', 'field'), [
@@ -257,6 +277,8 @@ def test_what_the_reader_has_to_know_is_noted(tmp_path):
     table = gain_table(files, mixed_versions=True)
     assert table.losses == ['LPIPS', 'NIMA', 'DBCNN'], 'a row without an average is last'
     np.testing.assert_allclose(table.gains, [[0, 0], [-50, 0], [10, np.nan]], atol=1e-9)
+    np.testing.assert_allclose(table.average, [0, -25, np.nan], atol=1e-9)
+    np.testing.assert_array_equal(table.views[None, None].average, table.average)
     partial, versions, missing = table.notes
     assert partial.startswith('NIMA: scored for 1 of 2') and 'VRT on Vimeo' in partial
     assert 'pyiqa: 0.1.13, 0.1.16' in versions

@@ -49,17 +49,22 @@ def test_a_score_that_is_not_finite_is_null_and_reported(tmp_path, caplog, score
     assert 'psnr of 000' in caplog.text
 
 
-def test_an_overflowing_number_counts_as_missing(tmp_path, caplog):
+@pytest.mark.parametrize('number', ['1e999', '9' * 5000, '1e308', '-1e101'])
+def test_a_number_too_large_to_compute_with_counts_as_missing(tmp_path, caplog, number):
     path = tmp_path / 'a.json'
-    path.write_text(json.dumps(CONTENT).replace('30.5', '1e999'))
+    path.write_text(json.dumps(CONTENT).replace('30.5', number))
     assert math.isnan(read_scores(path)['videos']['000']['psnr'])
     assert 'psnr of 000' in caplog.text
+    write_scores(path, **{**CONTENT, 'videos': {'v': {'psnr': float(number), 'lpips': 1e99}}})
+    assert json.loads(path.read_text())['videos']['v'] == {'psnr': None, 'lpips': 1e99}
 
 
-def test_a_number_too_large_for_a_float_counts_as_missing(tmp_path):
-    path = tmp_path / 'a.json'
-    path.write_text(json.dumps(CONTENT).replace('30.5', '9' * 400))
-    assert math.isnan(read_scores(path)['videos']['000']['psnr'])
+@pytest.mark.parametrize('name', ['\N{CJK UNIFIED IDEOGRAPH-6771}\N{IDEOGRAPHIC SPACE}\N{CJK UNIFIED IDEOGRAPH-4EAC}',
+                                  'a\N{NO-BREAK SPACE}b', '\N{WOMAN}\N{ZERO WIDTH JOINER}\N{GIRL}'])
+def test_names_of_any_script_are_kept(tmp_path, name):
+    content = {**CONTENT, 'model': name, 'loss': name, 'dataset': name, 'videos': {name: {name: 1.0}}}
+    write_scores(tmp_path / 'a.json', **content)
+    assert read_scores(tmp_path / 'a.json') == content
 
 
 def test_the_last_four_keys_are_optional(tmp_path, caplog):
@@ -89,18 +94,28 @@ def test_a_missing_key_is_named(tmp_path, key):
     ('lower_better', {'psnr': 'no'}, 'lower_better.psnr'),
     ('optimised', 'lpips', "'optimised'"),
     ('optimised', [1], "'optimised'"),
+    ('versions', {'torch': 2.6}, r'versions\.torch'),
+    ('versions', {'torch': '2.6\n'}, r'versions\.torch'),
     ('checkpoint_sha256', 'abc', "'checkpoint_sha256'"),
+    ('checkpoint_sha256', 'A' * 64, "'checkpoint_sha256'.*lower case"),
     ('device', 3, "'device'"),
     ('model', ' ', "'model'"),
     ('loss', 'NIMA\n', "'loss'"),
     ('dataset', '\x1b[2J', "'dataset'"),
+    ('dataset', 'a\u2028b', "'dataset'"),
+    ('dataset', '\ud800', "'dataset'"),
     ('videos', {'\x1b[2J': {'psnr': 1}}, 'videos'),
+    ('videos', {'\x1b[2J': 3}, 'videos'),
     ('videos', {'000': {'\n': 1}}, 'videos'),
+    ('videos', {'000': {'psnr': 1}, '001': {'\x1b[2J': 1}}, 'videos.001'),
+    ('versions', {'\x1b[2J': '1'}, 'versions'),
+    ('lower_better', {'\x1b[2J': 3}, 'lower_better'),
 ])
 def test_a_wrong_value_is_named(tmp_path, key, value, named):
     path = write_json(tmp_path / 'broken.json', **{key: value})
-    with pytest.raises(ValueError, match=rf'broken\.json: .*key .*{named}'):
+    with pytest.raises(ValueError, match=rf'broken\.json: .*key .*{named}') as error:
         read_scores(path)
+    assert str(error.value).isprintable(), 'a file must not write to the terminal as it likes'
 
 
 @pytest.mark.parametrize(('text', 'named'), [('{"model": ', 'not valid JSON'), ('[]', 'JSON object'),
@@ -141,6 +156,7 @@ def test_score_files_are_found_in_folders_once(tmp_path):
     assert find_scores([tmp_path]) == wanted
     assert find_scores([tmp_path / 'a' / 'scores']) == wanted[:1]
     assert find_scores([wanted[1], tmp_path, str(wanted[1])]) == wanted
+    assert len(find_scores([tmp_path, tmp_path / 'a' / '..' / 'b'])) == 2
     assert find_scores([tmp_path / 'a' / 'other.json']) == [tmp_path / 'a' / 'other.json'], 'a named file is taken'
 
 

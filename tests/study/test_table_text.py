@@ -1,6 +1,7 @@
 import csv
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,6 +58,13 @@ def test_console_table_is_aligned_and_marks_what_was_optimised(table):
     assert lines[-1] == 'Something & more.'
 
 
+@pytest.mark.parametrize(('name', 'columns'), [('\N{CJK UNIFIED IDEOGRAPH-6771}' * 9, 18),
+                                               ('e\N{COMBINING ACUTE ACCENT}', 1)])
+def test_names_of_any_script_leave_the_columns_aligned(table, name, columns):
+    first, second, *_ = console_table(replace(table, losses=[name, *LOSSES[1:]])).splitlines()[2:]
+    assert first.index('+3.2') - len(name) + columns == second.index('0.0') + len('0.0') - len('+3.2')
+
+
 def test_intervals_stand_behind_the_gains(table):
     header, first, _, last = cells(table, decimals=1, intervals=True)
     assert header == cells(table)[0]
@@ -93,3 +101,5 @@ def test_markdown_is_one_table_with_bold_marks(table):
     assert lines[3].startswith(r'| a\|b \<script\>$x$ | 0.0 |')
     assert {len(re.split(r'(?<!\\)\|', line)) for line in lines[:5]} == {7}
     assert lines[-1] == '- Something & more.'
+    notes = markdown_table(replace(table, notes=[f'{LOSSES[1]}: *some*.'])).splitlines()[-1]
+    assert notes == r'- a\|b \<script\>$x$: \*some\*.'

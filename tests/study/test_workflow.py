@@ -1,6 +1,7 @@
 """The workflow as a user runs it: snakemake on plans of tiny trainings."""
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import torch
 import yaml
 from conftest import ROOT
 
+from basicsr_nriqa.options import load_yaml
 from basicsr_nriqa.study.plan import read_study
 
 pytest.importorskip('snakemake', reason='snakemake needs Python 3.11')
@@ -50,6 +52,12 @@ def study_project(tmp_path, train_options):
     for name, content in files.items():
         write(tmp_path, name, content)
     return tmp_path
+
+
+def step(project, *arguments):
+    """Do a step of the project's study by hand."""
+    return subprocess.run([sys.executable, ROOT / 'scripts' / 'study_step.py', '--study', 'study.yml', *arguments],
+                          cwd=project, capture_output=True, text=True, timeout=900)
 
 
 def write(project, name, content):
@@ -110,9 +118,23 @@ def test_a_failed_training_ends_its_branch_only_and_all_else_is_kept(study_proje
 
     assert 'Nothing to be done' in run(study_project).stdout
     edit(study_project, 'tuned_good', train__total_iter=6)
+    shutil.rmtree(study_project / '.snakemake')  # what it remembers does not decide
     shown = run(study_project, '-n').stdout
-    assert re.findall(r'^(train|test|artifacts|report) +(\d)$', shown, re.M) == [
-        ('artifacts', '1'), ('report', '1'), ('test', '1'), ('train', '1')]
+    assert set(re.findall(r'^(train|test|artifacts|report) +(\d)$', shown, re.M)) == {
+        ('artifacts', '1'), ('report', '1'), ('test', '1'), ('train', '1')}
+
+    # nor do the scores of before count for a report or a step by hand
+    assert step(study_project, 'report', '--partial').returncode == 0
+    assert 'trained by other options' in page.read_text()
+    assert not (study.output / 'report' / 'complete.txt').exists()
+    untrained = step(study_project, 'test', 'net_good', 'held_out')
+    assert untrained.returncode == 1 and 'net_good is not trained by the present options' in untrained.stderr
+    # a step goes by the plan as it is, not by option files of an earlier start
+    edit(study_project, 'tuned_good', train__total_iter=7)
+    trained = step(study_project, 'train', 'net_good')
+    assert trained.returncode == 0, trained.stdout + trained.stderr
+    assert load_yaml(study.options_file('net_good'))['train']['total_iter'] == 7
+    assert re.findall(r'iter: +(\d+),', trained.stdout + trained.stderr)[-1] == '7'
 
 
 @pytest.mark.slow
