@@ -69,7 +69,7 @@ def _facts(table, flags, missing):
              (len(table.datasets), 'dataset', 'datasets', 'gains'), (len(table.metrics), 'metric', 'metrics', 'gains'),
              (len({flag.loss for flag in flags}), 'loss with warnings', 'losses with warnings', 'warnings')]
     if missing:
-        facts.append((len(missing), 'run missing', 'runs missing', 'missing'))
+        facts.append((len(missing), 'run failed or missing', 'runs failed or missing', 'missing'))
     return '\n'.join(f'<li><a href="#{section}"><strong>{count}</strong> {one if count == 1 else many}</a></li>'
                      for count, one, many, section in facts)
 

@@ -88,7 +88,7 @@ function drawCurves() {
     yaxis: axis(title, { type: logarithmic ? "log" : "linear", exponentformat: "power" }) }), config);
   const run = select.selectedOptions[0].textContent;
   const sign = negative.some(Boolean) ? " A curve named with − shows negative values without their sign." : "";
-  describe("curves-caption", series.length ? `${title} of ${run}, ${series.map(({ name }) => name).join(", ")}.${sign} Their first, last and extreme values are in the table below.`
+  describe("curves-caption", series.length ? `${title} of ${run}: ${series.map(({ name }) => name).join(", ")}.${sign} Their first, last and extreme values are in the table below.`
     : `${run} did not log ${title.toLowerCase()}.`, chart);
 }
 
@@ -105,7 +105,9 @@ function drawSpectrum() {
     colorbar: { title: { text: "dB", side: "right" }, thickness: 14, outlinewidth: 0 },
     hovertemplate: "vertical %{y:.3f}, horizontal %{x:.3f} cycles/px: %{z:.1f} dB<extra></extra>",
   }, {
-    type: "scatter", mode: "markers", x: peaks.map((peak) => peak[1]), y: peaks.map((peak) => peak[0]),
+    // 0.5 is the same frequency as -0.5, where the map has it
+    type: "scatter", mode: "markers", x: peaks.map((peak) => peak[1]), y: peaks.map(([y]) => (y === 0.5 ? -0.5 : y)),
+    cliponaxis: false,
     marker: { symbol: "circle-open", size: 16, color: "#ffffff", line: { width: 2 } },
     text: peaks.map((peak) => `${peak[2].toPrecision(3)} times its surroundings`), hovertemplate: "%{text}<extra></extra>",
   }];

@@ -21,12 +21,18 @@ theme.addEventListener("change", () => {
 
 // Paper has nothing to unfold. What the rows of tables unfold is in the section on warnings, too.
 let folded = [];
+// Charts do not follow the width of paper by themselves; A4 and Letter in landscape have more pixels than this.
+const paperWidth = 940;
 addEventListener("beforeprint", () => {
   folded = [...document.querySelectorAll("details:not([open], .warnings details)")];
   for (const part of folded) part.open = true;
+  for (const chart of document.querySelectorAll(".js-plotly-plot")) {
+    Plotly.relayout(chart, { width: Math.min(chart.clientWidth, paperWidth) });
+  }
 });
 addEventListener("afterprint", () => {
   for (const part of folded) part.open = false;
+  for (const chart of document.querySelectorAll(".js-plotly-plot")) Plotly.relayout(chart, { width: null, autosize: true });
 });
 
 showView();

@@ -2,6 +2,7 @@
 
 const views = [...document.querySelectorAll(".view")];
 const hint = document.getElementById("hint");
+let hinted = null; // the cell that the hint is about
 const order = { column: null, descending: true };
 
 function shownView() {
@@ -62,6 +63,7 @@ function showDecimals() {
 }
 
 function showHint(cell) {
+  hinted = cell;
   hint.textContent = cell.dataset.hint;
   hint.hidden = false;
   const box = cell.getBoundingClientRect();
@@ -72,6 +74,7 @@ function showHint(cell) {
 }
 
 function hideHint() {
+  hinted = null;
   hint.hidden = true;
 }
 
@@ -118,7 +121,7 @@ for (const view of views) {
   for (const cell of view.querySelectorAll("td[title]")) {
     cell.dataset.hint = cell.title;
     cell.removeAttribute("title");
-    cell.setAttribute("aria-describedby", "hint");
+    cell.setAttribute("aria-description", cell.dataset.hint);
     cell.tabIndex = -1;
   }
   const first = body.querySelector("td[data-hint]");
@@ -136,4 +139,8 @@ for (const view of views) {
 order.column = [...views[0].querySelectorAll("thead th")].findIndex((header) => header.className === "average");
 for (const id of ["choose-model", "choose-dataset"]) document.getElementById(id)?.addEventListener("change", showView);
 document.getElementById("choose-decimals").addEventListener("change", showDecimals);
-document.addEventListener("scroll", hideHint, { capture: true, passive: true });
+document.addEventListener("scroll", () => {
+  // the focus itself scrolls its cell into view
+  if (hinted && hinted === document.activeElement) showHint(hinted);
+  else hideHint();
+}, { capture: true, passive: true });
