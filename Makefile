@@ -19,8 +19,10 @@ help:
 $(READY): constraints.txt setup.cfg setup.py pyproject.toml Makefile
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	# exactly what the lock lists: it has one OpenCV and one TensorBoard, which free resolution would double
-	$(UV) pip install --python $(BIN)/python --no-deps --build-constraints constraints.txt -r constraints.txt
+	# exactly what the lock lists: it has one OpenCV and one TensorBoard, which free resolution would double. Compiled, as
+	# Python may be told not to (PYTHONDONTWRITEBYTECODE), and then each of many processes compiles PyTorch for itself
+	$(UV) pip install --python $(BIN)/python --no-deps --build-constraints constraints.txt --compile-bytecode \
+		-r constraints.txt
 	$(UV) pip install --python $(BIN)/python --no-deps --build-constraints constraints.txt -e .
 	touch $@
 
