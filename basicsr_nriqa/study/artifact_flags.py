@@ -55,21 +55,22 @@ def _reasons(content, rule):
         kept = {name: perturbed['kept'] for name, perturbed in entry['perturbations'].items()
                 if perturbed['kept'] is not None}
         if kept and min(kept.values()) < rule.least_kept:
-            left = ', '.join(f'{100 * share:.0f} % after {describe_perturbation(name, content["settings"])}'
-                             for name, share in sorted(kept.items(), key=lambda item: item[1]))
-            yield 'gaming', (f'Its gain in {shown_name(metric)}, from {entry["baseline"]:.4g} to '
-                             f'{entry["tuned"]:.4g}, does not survive changes that hardly alter the '
-                             f'picture: of it are left {left}. A real gain keeps at least '
-                             f'{100 * rule.least_kept:.0f} %.')
+            left = [f'{100 * share:.0f} % after {describe_perturbation(name, content["settings"])}'
+                    for name, share in sorted(kept.items(), key=lambda item: item[1])]
+            others = f' ({", ".join(left[1:])})' if left[1:] else ''
+            yield 'gaming', (f'Of its gain in {shown_name(metric)}, from {entry["baseline"]:.4g} to '
+                             f'{entry["tuned"]:.4g}, there are left only {left[0]}, which hardly alters the '
+                             f'picture{others}; flagged below {100 * rule.least_kept:g} %.')
     peaks = [peak for peak in content['spectrum']['peaks']
              if peak['ratio'] >= rule.least_ratio and peak['amplitude'] >= rule.least_amplitude]
     if peaks and content['spectrum']['blocks'] >= rule.least_blocks:
         peak = peaks[0]
         vertical, horizontal = peak['frequency']
         yield 'spectrum', (f'The difference to the baseline holds a regular pattern: in its spectrum there is a peak '
-                           f'{peak["ratio"]:.1f} times above its surroundings (from {rule.least_ratio:g} on) with an '
-                           f'amplitude of {peak["amplitude"]:.2f} grey levels (from {rule.least_amplitude:g} on), at '
-                           f'{vertical:.3g} (vertical) and {horizontal:.3g} (horizontal) cycles a pixel, which is a '
+                           f'{peak["ratio"]:.1f} times above its surroundings (flagged from {rule.least_ratio:g} on) '
+                           f'with an amplitude of {peak["amplitude"]:.2f} grey levels (flagged from '
+                           f'{rule.least_amplitude:g} on), at {vertical:.3g} (vertical) and '
+                           f'{horizontal:.3g} (horizontal) cycles a pixel, which is a '
                            f'period of {peak["period"]:.1f} px.')
 
 

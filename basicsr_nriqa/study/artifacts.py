@@ -15,6 +15,7 @@ Artifact files are JSON, one for each model, loss and dataset; see docs/artifact
 import importlib.metadata
 import json
 import math
+from contextlib import suppress
 from pathlib import Path
 
 from tqdm import tqdm
@@ -85,10 +86,18 @@ def check_artifacts(tuned_folder, baseline_folder, metrics, *, model, loss, data
     return {'model': model, 'loss': loss, 'dataset': dataset, 'videos': len(pairs),
             'gaming': {metric: _gains(videos, metrics[metric].info.lower_better) for metric, videos in scores.items()},
             'spectrum': differences.result(),
-            'versions': {package: importlib.metadata.version(package) for package in _PACKAGES},
+            'versions': _versions(),
             'settings': {'jpeg_quality': gaming.JPEG_QUALITY, 'blur_sigma': gaming.BLUR_SIGMA, 'shift': 1,
                          'smallest_gain': SMALLEST_GAIN, 'block': spectrum.BLOCK,
                          'lowest_frequency': spectrum.LOWEST_FREQUENCY}}
+
+
+def _versions():
+    versions = {}
+    for package in _PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):  # OpenCV has several
+            versions[package] = importlib.metadata.version(package)
+    return versions
 
 
 def _gains(videos, lower_better):

@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 import yaml
 
 from basicsr_nriqa.data.clip_store import ClipStore
+from basicsr_nriqa.data.errors import DataError
 from basicsr_nriqa.files import write_atomically
 from basicsr_nriqa.study.artifact_flags import artifact_flags
 from basicsr_nriqa.study.artifacts import read_artifacts
@@ -48,14 +49,16 @@ def report(study, partial=False):
         return []
     table = gain_table([study.scores(run, dataset) for run, dataset in done], BASELINE,
                        mixed_versions=bool(study.report.get('mixed_versions')))
-    table = replace(table, notes=[*table.notes, *reference_notes(table, study.reference_rule)])
+    curves, notes = _curves(study)
+    scenes, more_notes = _scenes(study, done)
+    table = replace(table, notes=[*table.notes, *reference_notes(table, study.reference_rule), *notes, *more_notes])
     contents = [read_artifacts(study.artifacts(run, dataset)) for run, dataset in done
                 if run.start and is_checked(study, run, dataset)]
     flags = [*reference_flags(table, study.reference_rule), *artifact_flags(contents, study.artifact_rule)]
     print(console_table(table))
     runs = list(dict.fromkeys(run.name for run, _ in done))
     written = write_report(
-        table, folder, flags=flags, curves=_curves(study), scenes=_scenes(study, done),
+        table, folder, flags=flags, curves=curves, scenes=scenes,
         options=[(f'{run.model_label}, {run.loss_label}: training', _yaml(run.options))
                  for run in study.runs.values() if run.name in runs]
         + [(f'{dataset.label}: test', _yaml(dataset.options)) for dataset in study.datasets.values()],
@@ -82,22 +85,34 @@ def _sort_out(study):
 
 
 def _curves(study):
-    return [read_curves(folder, model=run.model_label, loss=run.loss_label) for run in study.runs.values()
-            for folder in [study.output / 'tb_logger' / run.name] if folder.is_dir() and any(folder.iterdir())]
+    """Curves of all trainings, and notes on those that cannot be had: a report without them is better than none."""
+    curves, notes = [], []
+    for run in study.runs.values():
+        folder = study.output / 'tb_logger' / run.name
+        try:
+            if folder.is_dir():
+                curves.append(read_curves(folder, model=run.model_label, loss=run.loss_label))
+        except ValueError as error:
+            notes.append(f'No curves of {run.model_label}, {run.loss_label}: {error}')
+    return curves, notes
 
 
 def _scenes(study, done):
-    scenes = []
+    """Scenes of each model and data set, and notes on those that cannot be had, as frames were removed."""
+    scenes, notes = [], []
     for model in dict.fromkeys(run.model for run, _ in done):
         for dataset in study.datasets.values():
             runs = [run for run, tested in done if run.model == model and tested is dataset]
             if len(runs) < 2:
                 continue
-            gt, lr = (_store(dataset.data, key) for key in ('dataroot_gt', 'dataroot_lq'))
-            scenes += find_scenes({run.loss_label: study.frames(run, dataset) for run in runs},
-                                  model=runs[0].model_label, dataset=dataset.label, gt=gt, lr=lr if gt else None,
-                                  count=study.report.get('scenes', SCENES))
-    return scenes
+            try:
+                gt, lr = (_store(dataset.data, key) for key in ('dataroot_gt', 'dataroot_lq'))
+                scenes += find_scenes({run.loss_label: study.frames(run, dataset) for run in runs},
+                                      model=runs[0].model_label, dataset=dataset.label, gt=gt, lr=lr if gt else None,
+                                      count=study.report.get('scenes', SCENES))
+            except (ValueError, DataError) as error:
+                notes.append(f'No pictures of {runs[0].model_label} on {dataset.label}: {error}')
+    return scenes, notes
 
 
 def _store(options, key):

@@ -5,8 +5,7 @@ import io
 from PIL import Image
 
 from basicsr_nriqa.study.markup import escape, panels
-
-BASELINE = 'baseline'
+from basicsr_nriqa.study.scenes import BASELINE
 
 
 def pictures_section(scenes):

@@ -27,6 +27,14 @@ _HOW_TO_READ = [
     'The order is that of the average over all metrics. It ranks losses, not pictures: look at the warnings and at the '
     'pictures, too.']
 
+_HOW_TO_READ_CHECKS = [
+    'They compare the saved frames of a fine-tuned model with those of its baseline, and need no reference.',
+    'Every spectrum has a strongest frequency. Where its power is many times that of its surroundings and its '
+    'amplitude can be seen, the difference has a regular pattern; there is a warning then, which names the thresholds.',
+    'Gain kept: the share of the gain that the tuned model still has after the change, over the baseline before or '
+    'after the same change, whichever scored worse. It is not available (n/a) where there was hardly any gain.',
+    'A gain is positive where the score became better: ↑ higher is better, ↓ lower is better.']
+
 
 def gains_section(gain_table, flags, decimals):
     notes = ''.join(f'<li>{escape(note)}</li>' for note in gain_table.notes)
@@ -107,7 +115,9 @@ def artifacts_section(artifacts):
     choice, parts = panels('artifacts', 'Run', [
         (_run(content), f'<h3>{escape(_run(content))}</h3>\n{_spectrum(content)}\n{_gaming(content)}')
         for content in artifacts])
-    return (f'<div class="controls" data-js hidden>{choice}</div>\n'
+    reading = ''.join(f'<li>{escape(line)}</li>' for line in _HOW_TO_READ_CHECKS)
+    return (f'{details("How to read these checks", f"<ul>{reading}</ul>")}\n'
+            f'<div class="controls" data-js hidden>{choice}</div>\n'
             '<figure data-js hidden><div id="spectrum-chart" class="chart"></div>'
             f'<figcaption id="spectrum-caption" aria-live="polite"></figcaption></figure>\n{parts}')
 
@@ -135,11 +145,12 @@ def _gaming(content):
         changes = {'nothing': entry, **{describe_perturbation(name, content['settings']): perturbed
                                         for name, perturbed in entry['perturbations'].items()}}
         for change, scores in changes.items():
-            kept = scores.get('kept')
-            rows.append([shown_name(metric), change, *(f'{scores[key]:.4g}' for key in ('baseline', 'tuned', 'gain')),
-                         'n/a' if kept is None else f'{100 * kept:.0f} %'])
+            kept = scores.get('kept', 1)
+            rows.append([_with_direction(metric, entry['lower_better']), change,
+                         *(f'{scores[key]:.4g}' for key in ('baseline', 'tuned', 'gain')),
+                         'n/a' if kept is None else '' if scores is entry else f'{100 * kept:.0f} %'])
     if not rows:
-        return ''
+        return '<p>No score was checked: the loss contained no metric that needs no reference.</p>'
     return table(['Optimised metric', 'After', 'Baseline', 'Tuned', 'Gain', 'Gain kept'], rows, 'second-title',
                  'The optimised score after changes that hardly alter the picture')
 
@@ -147,11 +158,15 @@ def _gaming(content):
 def baselines_section(gain_table):
     if not gain_table.baselines:
         return ''
-    names = [f'{shown_name(metric)} {"↓" if gain_table.lower_better[metric] else "↑"}' for metric in gain_table.metrics]
+    names = [_with_direction(metric, gain_table.lower_better[metric]) for metric in gain_table.metrics]
     rows = [[model, dataset, *(f'{means[metric]:.4g}' for metric in gain_table.metrics)]
             for (model, dataset), means in gain_table.baselines.items()]
     return ('<p>What the gains are relative to: mean over videos. ↑ higher is better, ↓ lower is better.</p>\n'
             + table(['Model', 'Dataset', *names], rows, 'second-title', 'Scores of the baseline models'))
+
+
+def _with_direction(metric, lower_better):
+    return f'{shown_name(metric)} {"↓" if lower_better else "↑"}'
 
 
 def missing_section(missing):

@@ -20,6 +20,7 @@ _REQUIRED = ('name', 'output', 'models', 'losses', 'datasets')
 _MODEL_KEYS = {'label': str, 'baseline': (str, list), 'finetune': (str, list), 'gpus': int, 'cpus': int, 'set': dict}
 _DATASET_KEYS = {'label': str, 'test': (str, list), 'set': dict}
 _REPORT_KEYS = {'scenes': int, 'artifact_clips': int, 'mixed_versions': bool}
+_TAKEN = ('GT', 'bicubic')
 # what of a training's options has no influence on its weights
 _INDIFFERENT = ('name', 'logger', 'val', 'path', 'num_gpu')
 _INDIFFERENT_DATA = ('name', 'num_worker_per_gpu', 'prefetch_mode', 'num_prefetch_queue', 'pin_memory',
@@ -196,6 +197,8 @@ def _check_labels(path, what, labels):
     for key, label in labels.items():
         if '/' in label or label in ('', '.', '..'):
             raise OptionsError(f'{path}: {what}:{key}: {label!r} cannot be a label: it becomes the name of a folder.')
+        if label in _TAKEN:
+            raise OptionsError(f'{path}: {what}:{key}: {label!r} is what pictures call something else.')
         if label in seen:
             raise OptionsError(f'{path}: {what}:{key} and {what}:{seen[label]} have the same label, {label!r}.')
         seen[label] = key

@@ -1,4 +1,4 @@
-"""Saved frames of two models, clip by clip, and which frames belong together."""
+"""Frames that the test loop saved, clip by clip, and which of several models belong together."""
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -7,6 +7,52 @@ import torch
 
 from basicsr_nriqa.data.clip_store import ClipStore
 from basicsr_nriqa.study.scores import join_names
+
+
+class SavedFrames:
+    """The frames of one run on one dataset, found by clip and frame.
+
+    They are called ``CLIP/FRAME_SUFFIX.png``, where the suffix is that of the model. What all names of a folder end in,
+    from its first ``_`` on, is left out; so folders without suffixes, such as those of GT, will do, too.
+
+    Args:
+        folder (str | Path): Such as ``results/NAME/visualization/DATASET``.
+
+    Attributes:
+        store (ClipStore): Where they are.
+        clips (dict[str, dict[str, str]]): ``{clip: {frame: key in the store}}``, in natural order.
+
+    Raises:
+        ValueError: The folder is missing or has no frames; names it.
+    """
+
+    def __init__(self, folder):
+        self.store = ClipStore(folder, 'disk')
+        clips = self.store.clips()
+        names = {key: key.rpartition('/')[2] for keys in clips.values() for key in keys}
+        ends = zip(*(name.split('_')[:0:-1] for name in names.values()))
+        suffix = ''.join([f'_{parts[0]}' for parts in takewhile(lambda parts: len(set(parts)) == 1, ends)][::-1])
+        self.clips = {clip: {names[key].removesuffix(suffix): key for key in keys} for clip, keys in clips.items()}
+
+    def check_same(self, other):
+        """Check that another run has the same clips and frames.
+
+        Args:
+            other (SavedFrames): The other run.
+
+        Raises:
+            ValueError: It has not; names both folders and what only one of them has.
+        """
+        self._check('clips', self.clips, other, other.clips)
+        for name, frames in self.clips.items():
+            self._check(f'frames of the clip {name!r}', frames, other, other.clips[name])
+
+    def _check(self, what, mine, other, others):
+        if set(mine) != set(others):
+            raise ValueError(f'{self.store.root} and {other.store.root} do not have the same {what}: only the first '
+                             f'has {join_names(sorted(set(mine) - set(others))) or "none"}; only the second has '
+                             f'{join_names(sorted(set(others) - set(mine))) or "none"}. Save the frames of both models '
+                             'for the same data (val: save_img).')
 
 
 @dataclass(frozen=True)
@@ -69,13 +115,10 @@ class SavedClip:
 
 
 def pair_clips(tuned_folder, baseline_folder, limit=None):
-    """Find the clips of two folders that our test loop wrote, and check that all frames are in both.
-
-    Frames are called ``CLIP/FRAME_SUFFIX.png``, where the suffix is that of the model. What all names of a folder end
-    in, from its first ``_`` on, is left out; so folders without suffixes, such as those of GT, will do, too.
+    """Find the clips of two runs, and check that all frames are in both.
 
     Args:
-        tuned_folder, baseline_folder (str | Path): Such as ``results/NAME/visualization/DATASET``.
+        tuned_folder, baseline_folder (str | Path): See :class:`SavedFrames`.
         limit (int | None): At most so many clips, spread evenly.
 
     Returns:
@@ -84,30 +127,10 @@ def pair_clips(tuned_folder, baseline_folder, limit=None):
     Raises:
         ValueError: a folder is missing or has no frames, or the two do not have the same clips and frames; names them.
     """
-    tuned, baseline = _clips(tuned_folder), _clips(baseline_folder)
-    _check_same('clips', tuned, tuned_folder, baseline, baseline_folder)
-    for name in tuned:
-        _check_same(f'frames of the clip {name!r}', tuned[name], tuned_folder, baseline[name], baseline_folder)
-    names = list(tuned)
+    tuned, baseline = SavedFrames(tuned_folder), SavedFrames(baseline_folder)
+    tuned.check_same(baseline)
+    names = list(tuned.clips)
     if limit is not None and limit < len(names):
         names = [names[index * len(names) // limit] for index in range(limit)]
-    stores = ClipStore(tuned_folder, 'disk'), ClipStore(baseline_folder, 'disk')
-    return [ClipPair(name, *(SavedClip(store, tuple(clips[name][frame] for frame in tuned[name]))
-                             for store, clips in zip(stores, (tuned, baseline)))) for name in names]
-
-
-def _clips(folder):
-    """``{clip: {frame: key}}``, in natural order."""
-    clips = ClipStore(folder, 'disk').clips()
-    names = {key: key.rpartition('/')[2] for keys in clips.values() for key in keys}
-    ends = zip(*(name.split('_')[:0:-1] for name in names.values()))
-    suffix = ''.join([f'_{parts[0]}' for parts in takewhile(lambda parts: len(set(parts)) == 1, ends)][::-1])
-    return {clip: {names[key].removesuffix(suffix): key for key in keys} for clip, keys in clips.items()}
-
-
-def _check_same(what, tuned, tuned_folder, baseline, baseline_folder):
-    if set(tuned) != set(baseline):
-        raise ValueError(f'{tuned_folder} and {baseline_folder} do not have the same {what}: only the first has '
-                         f'{join_names(sorted(set(tuned) - set(baseline))) or "none"}; only the second has '
-                         f'{join_names(sorted(set(baseline) - set(tuned))) or "none"}. Save the frames of both models '
-                         'for the same data (val: save_img).')
+    return [ClipPair(name, *(SavedClip(run.store, tuple(run.clips[name][frame] for frame in tuned.clips[name]))
+                             for run in (tuned, baseline))) for name in names]

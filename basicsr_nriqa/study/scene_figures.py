@@ -9,9 +9,8 @@ from matplotlib.patheffects import Stroke
 
 from basicsr_nriqa.study.crops import REFERENCE
 from basicsr_nriqa.study.figures import figure_file
-from basicsr_nriqa.study.scenes import BICUBIC
+from basicsr_nriqa.study.scenes import BASELINE, BICUBIC
 
-BASELINE = 'baseline'
 _DPI = 300  # one pixel of a crop becomes several, of equal size as far as the eye can tell
 _FONT = 8  # points
 _LINE = 0.14  # inches, of a label
@@ -114,4 +113,4 @@ class _Page:
 
 def _wrap(text, width):
     """Lines that are about so many inches wide."""
-    return textwrap.fill(text, max(4, round(width * 72 / _FONT * 1.75)))
+    return textwrap.fill(text, max(4, round(width * 72 / _FONT * 1.65)))

@@ -6,12 +6,13 @@ import numpy as np
 from tqdm import tqdm
 
 from basicsr_nriqa.data.bicubic import imresize
-from basicsr_nriqa.data.clip_store import ClipStore, frame_key
+from basicsr_nriqa.data.clip_store import frame_key
 from basicsr_nriqa.study.crops import REFERENCE, most_textured_window
-from basicsr_nriqa.study.scores import join_names
+from basicsr_nriqa.study.saved_frames import SavedFrames
 
 BICUBIC = 'bicubic'
-REGION = 192, 256  # pixels, height and width: what the report embeds of every method
+BASELINE = 'baseline'  # the label of the model before fine-tuning
+REGION = 128, 192  # pixels, height and width: what the report embeds of every method
 _CLIPS, _FRAMES = 30, 7  # how many are looked at, at most
 
 
@@ -92,7 +93,7 @@ def find_scenes(folders, *, model, dataset, gt=None, lr=None, count=3, window=64
     """
     if not folders:
         raise ValueError('no folder of saved frames: expected at least one {label: folder}')
-    runs = {label: _SavedFrames(folder) for label, folder in folders.items()}
+    runs = {label: SavedFrames(folder) for label, folder in folders.items()}
     first = next(iter(runs.values()))
     for run in runs.values():
         run.check_same(first)
@@ -105,7 +106,7 @@ def find_scenes(folders, *, model, dataset, gt=None, lr=None, count=3, window=64
     for clip in sorted(clips, key=lambda clip: -worth[clip])[:count]:
         found = {frame: _best_window(runs, clip, frame, window) for frame in _spread(list(first.clips[clip]), _FRAMES)}
         frame = max(found, key=lambda frame: found[frame][0])
-        images = {label: run.image(clip, frame) for label, run in runs.items()}
+        images = {label: _image(run, clip, frame) for label, run in runs.items()}
         images = _with_references(images, frame_key(clip, frame), gt, lr)
         overview = images[REFERENCE if gt else next(iter(runs))].copy()
         place = found[frame][1]
@@ -116,38 +117,15 @@ def find_scenes(folders, *, model, dataset, gt=None, lr=None, count=3, window=64
     return scenes
 
 
-class _SavedFrames:
-    """Frames as the test loop saves them, CLIP/FRAME_suffix.png, found by clip and frame without the suffix."""
-
-    def __init__(self, folder):
-        self.store = ClipStore(folder, 'disk')
-        keys = self.store.clips()
-        names = [key.rpartition('/')[2] for clip in keys.values() for key in clip]
-        # one for all frames of a run
-        suffix = next((names[0][i:] for i, letter in enumerate(names[0])
-                       if letter == '_' and all(name.endswith(names[0][i:]) for name in names)), '')
-        self.clips = {clip: {key.rpartition('/')[2].removesuffix(suffix): key for key in clip_keys}
-                      for clip, clip_keys in keys.items()}
-
-    def check_same(self, other):
-        mine, others = self._frames(), other._frames()
-        if mine != others:
-            raise ValueError(f'{self.store.root} and {other.store.root} do not have the same frames: only the first '
-                             f'has {join_names(sorted(mine - others)) or "none"}; only the second has '
-                             f'{join_names(sorted(others - mine)) or "none"}; test both on the same clips')
-
-    def _frames(self):
-        return {frame_key(clip, frame) for clip, frames in self.clips.items() for frame in frames}
-
-    def image(self, clip, frame):
-        return cv2.cvtColor(self.store.image(self.clips[clip][frame]), cv2.COLOR_BGR2RGB)
+def _image(run, clip, frame):
+    return cv2.cvtColor(run.store.image(run.clips[clip][frame]), cv2.COLOR_BGR2RGB)
 
 
 def _best_window(runs, clip, frame, size):
     """What the best window of a frame is worth, and top, left, height, width of it."""
     lumas, expected = [], None
     for run in runs.values():
-        image = run.image(clip, frame)
+        image = _image(run, clip, frame)
         expected = expected or image.shape
         if image.shape != expected:
             raise ValueError(f'{run.store.root / clip}: frame {frame!r} has the size {image.shape[:2]}, that of the '

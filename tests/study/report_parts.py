@@ -69,7 +69,9 @@ def make_parts():
                'settings': {'jpeg_quality': 90, 'blur_sigma': 0.6, 'shift': 1},
                'spectrum': {'identical': False, 'rms': 1.0, 'blocks': 99, 'log_power': spectrum, 'peaks': peaks}}
               for loss, gaming, peaks in ((LOSSES[1], {'nima': entry}, [{'ratio': 38.2, 'frequency': [0.25, 0.125],
-                                                                         'period': 3.58, 'amplitude': 1.3}]),
+                                                                         'period': 3.58, 'amplitude': 1.3},
+                                                                        {'ratio': 7.0, 'frequency': [0.5, 0.25],
+                                                                         'period': 1.79, 'amplitude': 0.2}]),
                                           (LOSSES[2], {}, []))]
     flags = [Flag('reference', LOSSES[1], f'LPIPS is worse by 111 % {HOSTILE}.'),
              Flag('reference', LOSSES[1], 'LPIPS is worse by 101 %.', 'VRT', 'Vimeo'),

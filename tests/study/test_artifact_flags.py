@@ -35,13 +35,12 @@ def test_thresholds(measured, rules):
 def test_reasons_have_the_numbers_and_the_threshold():
     gaming, spectrum = artifact_flags([content(kept=(0.4, 0.12, 0.97), ratio=31.26, amplitude=0.7)])
     assert gaming.reason == (
-        'Its gain in NIMA, from 5 to 5.5, does not survive changes that hardly alter the picture: of it are left 12 % '
-        'after a blur of 0.6 px, 40 % after JPEG of quality 90, 97 % after a shift by 1 px. A real gain keeps at least '
-        '55 %.')
+        'Of its gain in NIMA, from 5 to 5.5, there are left only 12 % after a blur of 0.6 px, which hardly alters the '
+        'picture (40 % after JPEG of quality 90, 97 % after a shift by 1 px); flagged below 55 %.')
     assert spectrum.reason == (
         'The difference to the baseline holds a regular pattern: in its spectrum there is a peak 31.3 times above its '
-        'surroundings (from 6 on) with an amplitude of 0.70 grey levels (from 0.15 on), at 0.25 (vertical) and 0.5 '
-        '(horizontal) cycles a pixel, which is a period of 1.8 px.')
+        'surroundings (flagged from 6 on) with an amplitude of 0.70 grey levels (flagged from 0.15 on), at 0.25 '
+        '(vertical) and 0.5 (horizontal) cycles a pixel, which is a period of 1.8 px.')
     assert (gaming.model, gaming.loss, gaming.dataset) == ('VRT', 'NIMA', 'REDS')
 
 

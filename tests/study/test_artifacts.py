@@ -9,6 +9,7 @@ import pytest
 from conftest import ROOT, run_python
 
 from basicsr_nriqa.data.photographs import load_photograph
+from basicsr_nriqa.study import artifacts
 from basicsr_nriqa.study.artifact_flags import artifact_flags
 from basicsr_nriqa.study.artifacts import check_artifacts, read_artifacts, write_artifacts
 
@@ -65,6 +66,11 @@ def test_gains_follow_their_definition(sharp):
 def test_a_loss_of_quality_keeps_nothing_defined(saved):
     content = check_artifacts(saved / 'baseline', saved / 'sharp', ['tinyiqa'], **LABELS)
     assert {perturbed['kept'] for perturbed in content['gaming']['tinyiqa']['perturbations'].values()} == {None}
+
+
+def test_a_package_that_is_not_installed_costs_no_result(saved, monkeypatch):
+    monkeypatch.setattr(artifacts, '_PACKAGES', ('numpy', 'opencv-of-another-name'))
+    assert list(check_artifacts(saved / 'dots', saved / 'baseline', [], **LABELS)['versions']) == ['numpy']
 
 
 def test_dots_are_flagged(saved):

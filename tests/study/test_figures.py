@@ -146,8 +146,14 @@ def test_grid_has_the_baseline_on_top_and_gt_at_the_bottom():
     assert not (image == (9, 50, 9)).all(axis=2).any(), 'bicubic is not shown'
 
 
+def test_each_crop_is_a_picture_of_its_own_in_the_pdf():
+    """To make one of all takes a time that grows with the square of their number: minutes for Fig. 3 of the study."""
+    scene = make_scene({'baseline': RED, 'NIMA': GREEN, 'GT': BLUE})
+    assert draw_grid([scene, scene], 'pdf').count(b'/Subtype /Image') == 6
+
+
 def test_many_methods_fit_beside_the_frame():
     colours = {f'method number {i}': (i, 255 - i, 128) for i in range(17)}
     image = pixels(draw_scene(make_scene(colours)))
-    assert all(places(image, colour) for colour in colours.values())
+    assert all(places(image, colour)[0].size for colour in colours.values())
     assert image.shape[1] < 6 * image.shape[0]

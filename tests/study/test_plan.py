@@ -171,6 +171,7 @@ def test_training_sets_are_named_by_what_they_are(write):
     ({'losses': {'baseline': 'B'}}, r'losses:baseline: expected `KEY: LABEL`'),
     ({'losses': {'a': 3}}, r'losses:a: expected `KEY: LABEL`.*got 3'),
     ({'losses': {'a': 'A', 'b': 'A'}}, r"losses:b and losses:a have the same label, 'A'"),
+    ({'losses': {'a': 'GT'}}, r"losses:a: 'GT' is what pictures call something else"),
     ({'losses': {'a/b': 'A'}}, r'losses:a/b: keys become file names'),
     ({'datasets': {'set': {'test': 'test.yml', 'label': 'a/b'}}}, r"datasets:set: 'a/b' cannot be a label"),
     ({'datasets': {'set': {'test': 'base.yml', 'lable': 'x'}}}, r"datasets:set:lable: unknown \(did you mean 'label'"),

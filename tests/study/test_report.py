@@ -147,7 +147,7 @@ def test_data_for_the_charts_is_the_same_after_all_escapes(page):
     assert first['Weights of the losses'][0]['y'][3] is None, 'NaN'
     assert first['Gradient norms'][0] == {'name': 'pix', 'x': [*range(0, 100, 10)], 'y': [*range(1, 100, 10)]}
     assert np.shape(data['spectra'][0]['map']) == (64, 33)
-    assert data['spectra'][0]['peaks'] == [[0.25, 0.125, 38.2]] and data['spectra'][1]['peaks'] == []
+    assert data['spectra'][0]['peaks'] == [[0.25, 0.125, 38.2], [0.5, 0.25, 7.0]] and data['spectra'][1]['peaks'] == []
     raw = embedded_json({'a': HOSTILE})
     assert raw.isascii() and not set('<>&') & set(raw)
     assert json.loads(raw) == {'a': HOSTILE}
@@ -182,11 +182,13 @@ def test_pictures_are_stored_once_and_without_loss(page):
 def test_checks_and_curves_have_their_numbers_in_tables(page):
     peaks = page.tables['Strongest peaks in the spectrum of the difference to the baseline']
     assert peaks[1] == ['38.2 times', '0.250', '0.125', '3.58', '1.3']
+    assert 'How to read these checks' in page.text
     kept = page.tables['The optimised score after changes that hardly alter the picture']
-    assert [row[1:] for row in kept[1:]] == [['nothing', '0.5', '0.6', '0.1', 'n/a'],
+    assert [row[1:] for row in kept[1:]] == [['nothing', '0.5', '0.6', '0.1', ''],
                                              ['JPEG of quality 90', '0.49', '0.5', '0.01', '10 %'],
                                              ['a shift by 1 px', '0.5', '0.6', '0.1', 'n/a']]
-    assert 'There are no peaks' in page.text
+    assert 'There are no peaks' in page.text and 'No score was checked' in page.text
+    assert kept[1][0] == 'NIMA ↑'
     curves = page.tables[f'Curves of VRT, {LOSSES[1]}']
     assert ['pix', 'Gradient norms', '0 to 90', '1', '91', '1', '91'] in curves
     assert page.tables['Scores of the baseline models'][1] == ['VRT', 'RE<DS>', *['27.12'] * 3]

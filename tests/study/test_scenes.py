@@ -81,9 +81,9 @@ def test_references_and_the_region(tmp_path):
     assert list(scene.images) == ['bicubic', 'baseline', 'NIMA', 'GT']
     assert scene.reference == 'GT'
     assert scene.window == (200, 4, 24, 24)
-    assert scene.region == (48, 0, *REGION), 'at the border, it stays inside'
+    assert scene.region == (112, 0, *REGION), 'at the border, it stays inside'
     assert {image.shape for image in scene.images.values()} == {(*REGION, 3)}
-    np.testing.assert_array_equal(scene.images['bicubic'], imresize(low['a']['001'], 4)[48:, :256])
+    np.testing.assert_array_equal(scene.images['bicubic'], imresize(low['a']['001'], 4)[112:, :192])
     np.testing.assert_array_equal(scene.overview, truth['a']['001'])
     assert scene.images['GT'].base is None, 'whole frames are not held by their parts'
 
@@ -121,7 +121,7 @@ def test_bad_folders_are_named(tmp_path, clips):
     with pytest.raises(ValueError, match='absent'):
         find({'baseline': baseline, 'NIMA': tmp_path / 'absent'})
     fewer = save(tmp_path / 'fewer', {clip: clips[clip] for clip in ('a/1', 'b')}, '_x')
-    with pytest.raises(ValueError, match=r'fewer and .*baseline do not .* the same frames: .*second has a/2'):
+    with pytest.raises(ValueError, match=r'fewer and .*baseline do not .* the same clips: .*second has a/2'):
         find({'baseline': baseline, 'NIMA': fewer})
     small = save(tmp_path / 'small', {clip: {frame: image[:48] for frame, image in frames.items()}
                                       for clip, frames in clips.items()})

@@ -20,6 +20,11 @@ function axis(title, changes) {
   return { title: { text: title, standoff: 10 }, automargin: true, ...changes };
 }
 
+// Plotly takes some HTML in its texts, and names have none.
+function plain(text) {
+  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+}
+
 function describe(id, caption, chart) {
   document.getElementById(id).textContent = caption;
   chart.setAttribute("role", "img");
@@ -33,7 +38,7 @@ function drawLoss() {
   const row = view && [...view.querySelectorAll("tbody tr")].find((each) => each.querySelector(".loss").textContent === loss);
   if (!row) {
     Plotly.purge(chart);
-    describe("loss-caption", `There are no scores of ${loss} here.`, chart);
+    describe("loss-caption", `There are no scores of ${loss} for this model and dataset.`, chart);
     document.getElementById("loss-numbers").replaceChildren();
     return;
   }
@@ -43,9 +48,10 @@ function drawLoss() {
   const gains = cells.map((cell) => number(cell, "gain"));
   const reach = (key, sign) => cells.map((cell, i) => (number(cell, key) === null ? 0 : sign * (number(cell, key) - gains[i])));
   const optimised = cells.map((cell) => cell.classList.contains("optimised"));
+  const marked = names.map((name, i) => (optimised[i] ? `${name} *` : name));
   const trace = {
-    type: "scatter", mode: "markers", x: names.map((name, i) => (optimised[i] ? `${name} *` : name)), y: gains,
-    text: cells.map((cell) => cell.dataset.hint), hovertemplate: "%{text}<extra></extra>",
+    type: "scatter", mode: "markers", x: marked.map(plain), y: gains,
+    text: cells.map((cell) => plain(cell.dataset.hint)), hovertemplate: "%{text}<extra></extra>",
     marker: { size: 11, symbol: optimised.map((is) => (is ? "square-open" : "circle")), line: { width: 2 },
               color: gains.map((gain) => (gain < 0 ? colours[1] : colours[2])) },
     error_y: { type: "data", symmetric: false, array: reach("high", 1), arrayminus: reach("low", -1), thickness: 2, width: 6,
@@ -65,7 +71,7 @@ function drawLoss() {
   const body = table.createTBody();
   cells.forEach((cell, i) => {
     const line = body.insertRow();
-    line.append(Object.assign(document.createElement("th"), { textContent: trace.x[i], scope: "row" }));
+    line.append(Object.assign(document.createElement("th"), { textContent: marked[i], scope: "row" }));
     for (const key of ["gain", "low", "high"]) line.insertCell().textContent = number(cell, key)?.toFixed(2) ?? "n/a";
   });
   document.getElementById("loss-numbers").replaceChildren(table);
@@ -80,7 +86,7 @@ function drawCurves() {
   // losses of scores that shall grow are negative, and a logarithm wants positive numbers
   const negative = series.map(({ y }) => logarithmic && y.filter((value) => value < 0).length > y.length / 2);
   const traces = series.map(({ name, x, y }, i) => ({
-    type: "scatter", mode: x.length > 1 ? "lines" : "markers", name: negative[i] ? `−${name}` : name, x,
+    type: "scatter", mode: x.length > 1 ? "lines" : "markers", name: plain(negative[i] ? `−${name}` : name), x,
     y: negative[i] ? y.map((value) => value === null ? null : -value) : y,
     line: { width: 2, dash: dashes[Math.floor(i / colours.length) % dashes.length] },
   }));
