@@ -5,7 +5,6 @@ from dataclasses import asdict, replace
 import yaml
 
 from basicsr_nriqa.data.clip_store import ClipStore
-from basicsr_nriqa.data.errors import DataError
 from basicsr_nriqa.files import write_atomically
 from basicsr_nriqa.study.artifact_flags import artifact_flags
 from basicsr_nriqa.study.artifacts import read_artifacts
@@ -110,7 +109,7 @@ def _scenes(study, done):
                 scenes += find_scenes({run.loss_label: study.frames(run, dataset) for run in runs},
                                       model=runs[0].model_label, dataset=dataset.label, gt=gt, lr=lr if gt else None,
                                       count=study.report.get('scenes', SCENES))
-            except (ValueError, DataError) as error:
+            except ValueError as error:
                 notes.append(f'No pictures of {runs[0].model_label} on {dataset.label}: {error}')
     return scenes, notes
 

@@ -4,8 +4,8 @@ import io
 
 from PIL import Image
 
+from basicsr_nriqa.study.grid import BASELINE
 from basicsr_nriqa.study.markup import escape, panels
-from basicsr_nriqa.study.scenes import BASELINE
 
 
 def pictures_section(scenes):

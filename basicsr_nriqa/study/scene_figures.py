@@ -9,7 +9,8 @@ from matplotlib.patheffects import Stroke
 
 from basicsr_nriqa.study.crops import REFERENCE
 from basicsr_nriqa.study.figures import figure_file
-from basicsr_nriqa.study.scenes import BASELINE, BICUBIC
+from basicsr_nriqa.study.grid import BASELINE
+from basicsr_nriqa.study.scenes import BICUBIC
 
 _DPI = 300  # one pixel of a crop becomes several, of equal size as far as the eye can tell
 _FONT = 8  # points

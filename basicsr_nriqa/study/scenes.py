@@ -11,7 +11,6 @@ from basicsr_nriqa.study.crops import REFERENCE, most_textured_window
 from basicsr_nriqa.study.saved_frames import SavedFrames
 
 BICUBIC = 'bicubic'
-BASELINE = 'baseline'  # the label of the model before fine-tuning
 REGION = 128, 192  # pixels, height and width: what the report embeds of every method
 _CLIPS, _FRAMES = 30, 7  # how many are looked at, at most
 
