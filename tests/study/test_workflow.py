@@ -130,17 +130,20 @@ def test_a_failed_training_ends_its_branch_only_and_all_else_is_kept(study_proje
     untrained = step(study_project, 'test', 'net_good', 'held_out')
     assert untrained.returncode == 1 and 'net_good is not trained by the present options' in untrained.stderr
     # a step goes by the plan as it is, not by option files of an earlier start
-    edit(study_project, 'tuned_good', train__total_iter=7)
+    edit(study_project, 'tuned_good', train__total_iter=8)
     trained = step(study_project, 'train', 'net_good')
     assert trained.returncode == 0, trained.stdout + trained.stderr
     assert load_yaml(study.options_file('net_good'))['train']['total_iter'] == 7
-    assert re.findall(r'iter: +(\d+),', trained.stdout + trained.stderr)[-1] == '7'
+    assert re.findall(r'iter: +(\d+),', trained.stdout + trained.stderr)[-1] == '8'
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('survivors', [False, True], ids=['all processes', 'snakemake alone'])
 def test_a_killed_study_goes_on_where_it_was(study_project, survivors, monkeypatch):
-    edit(study_project, 'base', train__total_iter=40, train__scheduler__periods=[40])
+    # long enough that the training is still running when the second snakemake comes to it
+    length = 600 if survivors else 40
+    edit(study_project, 'base', train__total_iter=length, train__scheduler__periods=[length])
+    edit(study_project, 'tuned_good', train__total_iter=4)
     edit(study_project, 'study', losses={'good': 'Good'})
     monkeypatch.chdir(study_project)
     study = read_study('study.yml')
@@ -160,9 +163,9 @@ def test_a_killed_study_goes_on_where_it_was(study_project, survivors, monkeypat
     second = run(study_project)
     assert second.returncode == 0, second.stdout
     assert (study.output / 'report' / 'report.html').is_file()
-    log = study.log('train', 'net_baseline').read_text()
+    log = ''.join(path.read_text() for path in study.experiment(baseline).glob('train_*.log'))
     if survivors:  # the training that was left alone is waited for, not done twice
-        assert 'is being trained by another process already' in log
+        assert 'is being trained by another process already' in study.log('train', 'net_baseline').read_text()
         assert len(re.findall(r'iter: +20,', log)) == 1
     else:
         assert 'Resuming training from epoch' in log and len(re.findall(r'iter: +1,', log)) == 1
