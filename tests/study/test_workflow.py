@@ -133,7 +133,7 @@ def test_a_failed_training_ends_its_branch_only_and_all_else_is_kept(study_proje
     edit(study_project, 'tuned_good', train__total_iter=8)
     trained = step(study_project, 'train', 'net_good')
     assert trained.returncode == 0, trained.stdout + trained.stderr
-    assert load_yaml(study.options_file('net_good'))['train']['total_iter'] == 7
+    assert load_yaml(study.options_file('net_good'))['train']['total_iter'] == 8
     assert re.findall(r'iter: +(\d+),', trained.stdout + trained.stderr)[-1] == '8'
 
 
@@ -141,7 +141,7 @@ def test_a_failed_training_ends_its_branch_only_and_all_else_is_kept(study_proje
 @pytest.mark.parametrize('survivors', [False, True], ids=['all processes', 'snakemake alone'])
 def test_a_killed_study_goes_on_where_it_was(study_project, survivors, monkeypatch):
     # long enough that the training is still running when the second snakemake comes to it
-    length = 600 if survivors else 40
+    length = 350 if survivors else 40
     edit(study_project, 'base', train__total_iter=length, train__scheduler__periods=[length])
     edit(study_project, 'tuned_good', train__total_iter=4)
     edit(study_project, 'study', losses={'good': 'Good'})
