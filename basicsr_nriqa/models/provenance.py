@@ -1,5 +1,4 @@
 """What scores depend on besides the tested network: a score file says it, so that only equals are compared."""
-import importlib.metadata
 import platform
 from contextlib import suppress
 from functools import cache
@@ -11,6 +10,7 @@ from basicsr_nriqa.checkpoints import local_file
 from basicsr_nriqa.files import sha256
 from basicsr_nriqa.iqa import metric_info
 from basicsr_nriqa.iqa.weights import locate, random_seed
+from basicsr_nriqa.study.scores import package_versions
 
 _PACKAGES = ('basicsr-nriqa', 'basicsr', 'torch', 'torchvision', 'pyiqa', 'numpy', 'opencv-python')
 _INDIFFERENT = ('better', 'weights', 'batch')  # the direction, files that are named by their digests, and speed
@@ -28,10 +28,7 @@ def score_versions(metrics):
         digests}``, with the beginning of the sha256 of each of the metric's files. Metrics without files of their own
         come with a package. Options that do not change a score are left out.
     """
-    versions = {'python': '.'.join(platform.python_version_tuple()[:2])}
-    for package in _PACKAGES:
-        with suppress(importlib.metadata.PackageNotFoundError):  # OpenCV has several: no reason to lose scores
-            versions[package] = importlib.metadata.version(package)
+    versions = {'python': '.'.join(platform.python_version_tuple()[:2]), **package_versions(_PACKAGES)}
     for name, metric_opt in metrics.items():
         options = {key: value for key, value in sorted(metric_opt.items()) if key not in _INDIFFERENT}
         versions[f'metric of {name}'] = ', '.join(f'{key} {value}' for key, value in options.items())

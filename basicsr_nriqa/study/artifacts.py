@@ -12,10 +12,8 @@ Artifact files are JSON, one for each model, loss and dataset; see docs/artifact
                   "log_power": [[...], ...]},
      "versions": {"basicsr-nriqa": "1.0.0", ...}, "settings": {...}}
 """
-import importlib.metadata
 import json
 import math
-from contextlib import suppress
 from pathlib import Path
 
 from tqdm import tqdm
@@ -24,6 +22,7 @@ from basicsr_nriqa.files import write_atomically
 from basicsr_nriqa.iqa import check_metric, create_metric
 from basicsr_nriqa.study import gaming, spectrum
 from basicsr_nriqa.study.saved_frames import pair_clips
+from basicsr_nriqa.study.scores import package_versions
 
 SMALLEST_GAIN = 0.02  # of the baseline's score: of less than this nothing can be said to be kept
 
@@ -86,18 +85,10 @@ def check_artifacts(tuned_folder, baseline_folder, metrics, *, model, loss, data
     return {'model': model, 'loss': loss, 'dataset': dataset, 'videos': len(pairs),
             'gaming': {metric: _gains(videos, metrics[metric].info.lower_better) for metric, videos in scores.items()},
             'spectrum': differences.result(),
-            'versions': _versions(),
+            'versions': package_versions(_PACKAGES),
             'settings': {'jpeg_quality': gaming.JPEG_QUALITY, 'blur_sigma': gaming.BLUR_SIGMA, 'shift': 1,
                          'smallest_gain': SMALLEST_GAIN, 'block': spectrum.BLOCK,
                          'lowest_frequency': spectrum.LOWEST_FREQUENCY}}
-
-
-def _versions():
-    versions = {}
-    for package in _PACKAGES:
-        with suppress(importlib.metadata.PackageNotFoundError):  # OpenCV has several
-            versions[package] = importlib.metadata.version(package)
-    return versions
 
 
 def _gains(videos, lower_better):

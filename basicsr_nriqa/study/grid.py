@@ -103,9 +103,14 @@ class Study:
         """The weights that a training ends with."""
         return self.experiment(run) / 'models' / 'net_g_latest.pth'
 
+    @staticmethod
+    def test_name(run, dataset):
+        """What the test of a training on a dataset is called, ``RUN__DATASET``; so are its files."""
+        return f'{run.name}__{dataset.key}'
+
     def frames(self, run, dataset):
         """Where a test leaves its frames."""
-        return self.output / 'results' / f'{run.name}__{dataset.key}' / 'visualization' / dataset.label
+        return self.output / 'results' / self.test_name(run, dataset) / 'visualization' / dataset.label
 
     def trained(self, run):
         """A file that is there when a training is complete, see :mod:`basicsr_nriqa.study.steps`."""
@@ -113,11 +118,11 @@ class Study:
 
     def scores(self, run, dataset):
         """The score file of a test."""
-        return self.output / 'scores' / f'{run.name}__{dataset.key}.json'
+        return self.output / 'scores' / f'{self.test_name(run, dataset)}.json'
 
     def artifacts(self, run, dataset):
         """The artifact file of a fine-tuned model on a dataset."""
-        return self.output / 'artifacts' / f'{run.name}__{dataset.key}.json'
+        return self.output / 'artifacts' / f'{self.test_name(run, dataset)}.json'
 
     @property
     def report_folder(self):
@@ -127,6 +132,10 @@ class Study:
         name = re.sub('[^A-Za-z0-9]+', '-', self.part)[:80]
         return self.output / 'reports_of_parts' / f'{name}_{digest(self.part)[:4]}'
 
+    def lock(self, name):
+        """A file that a process holds locked as long as it works on a training or test of this name."""
+        return self.output / 'locks' / f'{name}.lock'
+
     def log(self, step, name):
         """What a step prints."""
         return self.output / 'logs' / f'{step}_{name}.log'
@@ -134,7 +143,7 @@ class Study:
     def test_options(self, run, dataset):
         """Complete options of the test of a training on a dataset."""
         options = deepcopy(dataset.options)
-        options['name'] = f'{run.name}__{dataset.key}'
+        options['name'] = self.test_name(run, dataset)
         options['network_g'] = run.options['network_g']
         options['num_gpu'] = run.options['num_gpu']
         options.setdefault('path', {})['pretrain_network_g'] = str(self.checkpoint(run))
@@ -157,10 +166,12 @@ class Study:
         Raises:
             OptionsError: there is none of this name.
         """
+        if name in self.datasets:
+            return self.datasets[name].data
         known = {self.training_data(run): self._train_data(run) for run in self.runs.values()}
-        known.update({key: dataset.data for key, dataset in self.datasets.items()})
         if name not in known:
-            raise OptionsError(f"{self.source}: no data set is called '{name}'; there are: {', '.join(known)}.")
+            raise OptionsError(f"{self.source}: no data set is called '{name}'; there are: "
+                               f"{', '.join([*known, *self.datasets])}.")
         return known[name]
 
     def database_files(self, name):
@@ -171,9 +182,9 @@ class Study:
         """Something that changes when a data set's databases are packed with other content; quick to have."""
         known = []
         for place in self._places(name):
-            for file in (place / 'data.mdb', place / 'meta_info.txt'):  # the list has every frame with its size
-                known.append(file.stat().st_size if file.is_file() else None)
-            known.append(_digest_of(place / 'meta_info.txt'))
+            database = place / 'data.mdb'
+            known.append(database.stat().st_size if database.is_file() else None)
+            known.append(_digest_of(place / 'meta_info.txt'))  # has every frame with its size
         clips = self.data(name).get('meta_info_file')
         return digest([*known, _digest_of(Path(clips).expanduser())] if clips else known)
 

@@ -52,7 +52,7 @@ def status(study, run):
         return Status('waiting', 'trained by other options, will be trained again', 0, total)
     iteration = _iteration(study, run, log)
     text = f'{iteration:,} of {total:,} iterations'
-    if _is_locked(study.output / 'locks' / f'{run.name}.lock'):
+    if _is_locked(study.lock(run.name)):
         return Status('training', f'training, {text}', iteration, total, log)
     error = _error(log)
     if error:
@@ -70,7 +70,7 @@ def _of_tests(study, run, total):
             for step, is_done in steps.items()}
     for step, is_done in steps.items():
         for dataset in study.datasets.values():
-            log = study.log(step, f'{run.name}__{dataset.key}')
+            log = study.log(step, study.test_name(run, dataset))
             error = None if is_done(study, run, dataset) else _error(log)
             if error:
                 what = 'test' if step == 'test' else 'check for artifacts'
@@ -98,7 +98,7 @@ def _iteration(study, run, log):
     saved = [int(path.stem) for path in (study.experiment(run) / 'training_states').glob('*.state')
              if path.stem.isdigit()]
     logged = [int(number.replace(',', '')) for number in re.findall(r'iter: *([\d,]+)', log_tail(log))]
-    return max([0, *saved[:], *logged[-1:]])
+    return max([0, *saved, *logged[-1:]])
 
 
 def _error(log):

@@ -11,11 +11,13 @@ A score file is plain JSON, written by the test loop and read by everything in t
 The last four keys are optional. A score that is not finite (a diverged model, the PSNR of two equal frames) is stored
 as ``null``, since JSON has no word for it, and is NaN again when read.
 """
+import importlib.metadata
 import json
 import logging
 import math
 import re
 import unicodedata
+from contextlib import suppress
 from pathlib import Path
 
 from basicsr_nriqa.files import write_atomically
@@ -135,6 +137,23 @@ def find_scores(paths):
         for file in files:
             found.setdefault(file.resolve(), file)
     return sorted(found.values())
+
+
+def package_versions(packages):
+    """Installed versions, for the ``versions`` of a result.
+
+    Args:
+        packages (Iterable[str]): Names of distributions. One that is not installed is left out: OpenCV has several, and
+            that is no reason to lose a result.
+
+    Returns:
+        dict[str, str]: ``{package: version}``.
+    """
+    versions = {}
+    for package in packages:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions
 
 
 def join_names(names, limit=5):

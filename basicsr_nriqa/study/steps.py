@@ -25,7 +25,7 @@ from basicsr_nriqa.options import OptionsError
 from basicsr_nriqa.study.artifacts import check_artifacts, write_artifacts
 from basicsr_nriqa.study.done import begin, is_checked, is_tested, is_trained, made_of_artifacts, made_of_test, start_of
 from basicsr_nriqa.study.gpus import claimed
-from basicsr_nriqa.study.scores import read_scores
+from basicsr_nriqa.study.scores import join_names, read_scores
 from basicsr_nriqa.version import __version__
 
 _POLL = 2  # seconds
@@ -61,7 +61,8 @@ def check_options(study):
                 for problem in str(error).replace(f'{path}:', '').strip().split('\n'):
                     problems.setdefault(problem, []).append(name)
     if problems:
-        lines = [line if len(names) == len(parts) else f'{line}   [{_some(names)}]' for line, names in problems.items()]
+        lines = [line if len(names) == len(parts) else f'{line}   [{join_names(names, 3)}]'
+                 for line, names in problems.items()]
         raise OptionsError(f'{study.source}: the options of this study cannot be used:\n' + '\n'.join(lines))
 
 
@@ -145,7 +146,7 @@ def test(study, run, dataset):
     Raises:
         ValueError: it is not trained by the present options.
     """
-    name = f'{run.name}__{dataset.key}'
+    name = study.test_name(run, dataset)
     results = study.output / 'results' / name
     with _alone(study, name, 'tested'):
         _check_trained(study, run)
@@ -238,7 +239,7 @@ def _check_trained(study, run):
 
 @contextlib.contextmanager
 def _alone(study, name, doing):
-    lock = study.output / 'locks' / f'{name}.lock'
+    lock = study.lock(name)
     lock.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as held:
         told = False
@@ -261,7 +262,3 @@ def _set_aside(study, run):
             kept = folder.with_name(f'{folder.name}_archived_{stamp}')
             folder.rename(kept)
             print(f'{folder} was made by other options; it is {kept} now.', flush=True)
-
-
-def _some(names, limit=3):
-    return ', '.join(names[:limit]) + (f' and {len(names) - limit} more' if len(names) > limit else '')
