@@ -51,8 +51,8 @@ lint: $(READY)
 	$(BIN)/ruff check .
 
 lock: $(READY)
-	$(UV) pip compile --quiet --universal --python-version 3.10 --extra dev --extra balancers --no-annotate --no-header \
-		--upgrade setup.cfg -o constraints.txt
+	$(UV) pip compile --quiet --universal --python-version 3.10 --extra dev --extra balancers --extra study --no-annotate \
+		--no-header --upgrade setup.cfg -o constraints.txt
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -157,6 +157,10 @@ REPAIRS = (
          ("copy_opt_file(args.opt, opt['path']['experiments_root'])\n",
           "copy_opt_file(args.opt, opt['path']['experiments_root'])\n    _nriqa.distributed.barrier()\n"))),
     Repair(
+        'two starts within one second stop at the name of the folder that they set aside', 'utils/misc.py:30',
+        'basicsr.utils.misc:mkdir_and_rename',
+        (("path + '_archived_' + get_time_str()", '_nriqa.archive_name(path)'),)),
+    Repair(
         'other ranks go on before rank 0 has made the folders', 'test.py:19', 'basicsr.test:test_pipeline',
         (('make_exp_dirs(opt)\n', 'make_exp_dirs(opt)\n    _nriqa.distributed.barrier()\n'),)),
     Repair(
@@ -243,6 +247,7 @@ def check_not_empty(loader, dataset_opt):
 
 
 _ELSEWHERE = {  # found when called: these modules need the filled registries, which need this module first
+    'files': ('archive_name',),
     'options': ('read_options', 'parse_value', 'set_option', 'copy_options'),
     'options_check': ('check_skeleton', 'check_options'),
     'data.resumable': ('ItemStreams', 'ResumableSampler', 'loader_options', 'prepare_loader'),

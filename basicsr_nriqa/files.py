@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import shutil
+import time
 from contextlib import contextmanager, suppress
 from functools import cache
 from http.client import HTTPException
@@ -86,6 +87,16 @@ def exclusive(path):
         with suppress(OSError):
             os.unlink(path)
         os.close(descriptor)
+
+
+def archive_name(path):
+    """Where to set a folder aside: ``PATH_archived_TIME``, as BasicSR has it, and a number if that is taken."""
+    name = unused = f'{path}_archived_{time.strftime("%Y%m%d_%H%M%S")}'
+    number = 1
+    while os.path.lexists(unused):
+        number += 1
+        unused = f'{name}_{number}'
+    return unused
 
 
 def free_space(path):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from basicsr.data.prefetch_dataloader import PrefetchDataLoader
 from basicsr.models.lr_scheduler import CosineAnnealingRestartLR
+from basicsr.utils import mkdir_and_rename
 from conftest import run_python
 
 import basicsr
@@ -114,3 +115,13 @@ def test_tiny_training_set_is_an_error():
     loader = torch.utils.data.DataLoader(_Broken(), batch_size=8, drop_last=True)
     with pytest.raises(ValueError, match=re.escape('train: 4 items are fewer than one batch of 8')):
         compat.check_not_empty(loader, {'name': 'train'})
+
+
+def test_folders_set_aside_within_one_second_keep_names_of_their_own(tmp_path):
+    """A training that is stopped and started three times before its first checkpoint."""
+    folder = tmp_path / 'tiny'
+    for start in range(4):
+        mkdir_and_rename(str(folder))
+        (folder / f'log_{start}').touch()
+    kept = sorted(path.name for path in tmp_path.glob('tiny_archived_*/log_*'))
+    assert kept == ['log_0', 'log_1', 'log_2'] and [path.name for path in folder.iterdir()] == ['log_3']

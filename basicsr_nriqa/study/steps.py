@@ -20,7 +20,7 @@ from basicsr.utils.options import parse_options
 
 from basicsr_nriqa import launch
 from basicsr_nriqa.data.database_check import check_database
-from basicsr_nriqa.files import exclusive, sha256, write_atomically
+from basicsr_nriqa.files import archive_name, exclusive, sha256, write_atomically
 from basicsr_nriqa.options import OptionsError
 from basicsr_nriqa.study.artifacts import check_artifacts, write_artifacts
 from basicsr_nriqa.study.done import begin, is_checked, is_tested, is_trained, made_of_artifacts, made_of_test, start_of
@@ -256,9 +256,7 @@ def _alone(study, name, doing):
 
 
 def _set_aside(study, run):
-    stamp = time.strftime('%Y%m%d_%H%M%S')
     for folder in (study.experiment(run), study.output / 'tb_logger' / run.name):
         if folder.is_dir() and any(folder.iterdir()):
-            kept = folder.with_name(f'{folder.name}_archived_{stamp}')
-            folder.rename(kept)
+            kept = folder.rename(archive_name(folder))
             print(f'{folder} was made by other options; it is {kept} now.', flush=True)
