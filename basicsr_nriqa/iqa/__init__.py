@@ -7,10 +7,11 @@ from basicsr_nriqa.iqa.catalogue import (
     metric_info,
     metric_options,
     refuse_unknown,
+    register_metric,
 )
 from basicsr_nriqa.iqa.interface import MetricError, MetricInfo, QualityMetric
 from basicsr_nriqa.iqa.weights import find_weights, random_weights
 
 __all__ = ['CATALOGUE', 'TABLE_1', 'MetricError', 'MetricInfo', 'QualityMetric', 'check_metric',
            'create_metric', 'find_weights', 'metric_info', 'metric_options', 'random_weights',
-           'refuse_unknown']
+           'refuse_unknown', 'register_metric']

@@ -107,6 +107,23 @@ _CLASSES = {info.name: metric_class for metric_class, info in _ENTRIES}
 TABLE_1 = ('lpips', 'pieapp', 'dbcnn', 'nima', 'paq2piq', 'hyperiqa', 'mdtvsfa', 'maniqa', 'clipiqa')
 
 
+def register_metric(info, metric_class):
+    """Make a metric of your own known, so that losses, measurements and options find it by its name.
+
+    Args:
+        info (MetricInfo): What it is.
+        metric_class (type): A :class:`~basicsr_nriqa.iqa.interface.QualityMetric`; called with ``info`` and, as keyword
+            arguments, the options that its signature names.
+
+    Raises:
+        MetricError: there is one of this name.
+    """
+    if info.name in CATALOGUE:
+        raise MetricError(f"there is a metric called '{info.name}' already: {_CLASSES[info.name].__name__}. Choose "
+                          'another name.')
+    CATALOGUE[info.name], _CLASSES[info.name] = info, metric_class
+
+
 def metric_info(name):
     """What is known of a metric, without building it.
 

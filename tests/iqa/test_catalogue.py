@@ -3,10 +3,22 @@ import importlib
 
 import pytest
 import torch
+from basicsr.losses import build_loss
 from pyiqa.default_model_configs import DEFAULT_CONFIGS
 from torch import nn
 
-from basicsr_nriqa.iqa import CATALOGUE, TABLE_1, MetricError, create_metric, metric_info, metric_options
+from basicsr_nriqa.iqa import (
+    CATALOGUE,
+    TABLE_1,
+    MetricError,
+    MetricInfo,
+    QualityMetric,
+    catalogue,
+    create_metric,
+    metric_info,
+    metric_options,
+    register_metric,
+)
 from basicsr_nriqa.iqa.clipiqa import load_clip
 from basicsr_nriqa.iqa.pyiqa_adapter import pyiqa_info
 from basicsr_nriqa.iqa.weights import sha256
@@ -110,6 +122,28 @@ def test_unknown_names():
     for name in ('psnr', 'tinyiqa', 'entropy'):
         with pytest.raises(MetricError, match=f"'{name}' has no option 'weights'. It takes: none"):
             create_metric(name, weights='x')
+
+
+class _Redness(QualityMetric):
+    def __init__(self, info, gain=1.0):
+        super().__init__(info, nn.Identity())
+        self.gain = gain
+
+    def score(self, distorted, reference=None):
+        return self.gain * distorted[:, 0].mean((1, 2))
+
+
+def test_a_metric_of_ones_own_is_found_by_its_name(monkeypatch):
+    monkeypatch.setattr(catalogue, 'CATALOGUE', dict(CATALOGUE))
+    monkeypatch.setattr(catalogue, '_CLASSES', dict(catalogue._CLASSES))
+    info = MetricInfo('redness', False, False, (0, 1), 1, 'this test')
+    register_metric(info, _Redness)
+    assert metric_info('redness') is info and metric_options('redness') == ['gain']
+    assert create_metric('redness', gain=0.5)(torch.ones(2, 3, 4, 4)).tolist() == [0.5, 0.5]
+    loss = build_loss({'type': 'IQALoss', 'metric': 'redness', 'loss_weight': -2})
+    assert loss(torch.ones(1, 3, 4, 4)).item() == -2
+    with pytest.raises(MetricError, match="there is a metric called 'redness' already: _Redness"):
+        register_metric(info, _Redness)
 
 
 @pytest.mark.filterwarnings('ignore:.torch.jit:FutureWarning')
