@@ -136,12 +136,13 @@ REPAIRS = (
           '    loop = _nriqa.TrainingLoop(opt, model, train_loader, train_sampler, val_loaders, tb_logger,\n'
           '                               resume_state)\n'),
          ('for epoch in range(start_epoch, total_epochs + 1):\n',
-          'epoch = start_epoch - 1\n    while current_iter < total_iters:\n        epoch += 1\n'),
+          'epoch = start_epoch - 1\n    while current_iter < total_iters and not loop.ended:\n        epoch += 1\n'),
          ('train_sampler.set_epoch(epoch)\n        prefetcher.reset()\n',  # the first epoch is already being read
           'if epoch > start_epoch:\n            loop.start_epoch(epoch)\n            prefetcher.reset()\n'),
          ('data_timer.record()\n', 'data_timer.record()\n            loop.before_step()\n'),
          ('iter_timer.record()\n', 'iter_timer.record()\n            loop.after_step()\n'),
-         ('while train_data is not None:\n', 'while train_data is not None and current_iter < total_iters:\n'),
+         ('while train_data is not None:\n',
+          'while train_data is not None and current_iter < total_iters and not loop.ended:\n'),
          ("if current_iter % opt['logger']['save_checkpoint_freq'] == 0:",
           "if current_iter % opt['logger']['save_checkpoint_freq'] == 0 or _nriqa.stop.agreed:"),
          ('model.save(epoch, current_iter)\n', 'loop.save(epoch, current_iter)\n'),
@@ -149,15 +150,16 @@ REPAIRS = (
           "                    model.validation(val_loader, current_iter, tb_logger, opt['val']['save_img'])\n\n",
           'loop.validate(current_iter)\n\n'),
          ('# validation\n            if opt.get', '_nriqa.stop.leave(logger, current_iter)\n            if opt.get'),
-         ("if opt.get('val') is not None:\n        for val_loader",
-          "if opt.get('val') is not None and current_iter % opt['val']['val_freq'] != 0:\n        for val_loader"),
+         ("if opt.get('val') is not None:\n        for val_loader in val_loaders:\n"
+          "            model.validation(val_loader, current_iter, tb_logger, opt['val']['save_img'])\n",
+          'loop.finish(current_iter)\n'),
          # other ranks wait until rank 0 has renamed the old folder and made the new one
          ('# mkdir for experiments and logger\n',
           "_nriqa.distributed.agree('The training state to resume from', resume_state and resume_state['iter'])\n"),
          ("copy_opt_file(args.opt, opt['path']['experiments_root'])\n",
           "copy_opt_file(args.opt, opt['path']['experiments_root'])\n    _nriqa.distributed.barrier()\n"))),
     Repair(
-        'two starts within one second stop at the name of the folder that they set aside', 'utils/misc.py:30',
+        'two starts within one second stop at the name of the folder that they set aside', 'utils/misc.py:31',
         'basicsr.utils.misc:mkdir_and_rename',
         (("path + '_archived_' + get_time_str()", '_nriqa.archive_name(path)'),)),
     Repair(

@@ -3,7 +3,6 @@ import inspect
 from pathlib import Path
 
 import torch
-from basicsr.models import lr_scheduler
 from basicsr.utils import registry
 
 from basicsr_nriqa import distributed
@@ -11,38 +10,13 @@ from basicsr_nriqa.balancing import BALANCERS
 from basicsr_nriqa.checkpoints import is_url
 from basicsr_nriqa.iqa import MetricError
 from basicsr_nriqa.iqa.weights import find_weights
+from basicsr_nriqa.known_options import CLIPS, DATASET, LOGGER, NUMBER, PATH, SCHEDULERS, TOP, UNUSABLE, VALUES
 from basicsr_nriqa.losses import IQAPerceptualLoss
+from basicsr_nriqa.models.guard_options import guard_problems
 from basicsr_nriqa.models.guarded_step import PRECISIONS
 from basicsr_nriqa.options import OptionsError
 from basicsr_nriqa.suggestion import suggest
 
-_NUMBER = (int, float)
-# what BasicSR itself reads or sets, name: type
-_TOP = {'name': str, 'model_type': str, 'scale': int, 'num_gpu': int, 'manual_seed': int, 'datasets': dict,
-        'network_g': dict, 'network_d': dict, 'path': dict, 'train': dict, 'val': dict, 'logger': dict,
-        'dist_params': object, 'find_unused_parameters': bool, 'rank': int, 'world_size': int, 'dist': bool,
-        'auto_resume': bool, 'is_train': bool, 'deterministic': bool}
-_PATH = {'pretrain_network_g': str, 'pretrain_network_d': str, 'param_key_g': str, 'param_key_d': str,
-         'strict_load_g': bool, 'strict_load_d': bool, 'resume_state': str, 'ignore_resume_networks': list,
-         'experiments_root': str, 'models': str, 'training_states': str, 'log': str, 'visualization': str,
-         'results_root': str}
-_LOGGER = {'print_freq': int, 'save_checkpoint_freq': _NUMBER, 'use_tb_logger': bool, 'wandb': dict, 'keep_last': int}
-_DATASET = {'name': str, 'type': str, 'phase': str, 'scale': int, 'use_shuffle': bool, 'num_worker_per_gpu': int,
-            'batch_size_per_gpu': int, 'dataset_enlarge_ratio': _NUMBER, 'prefetch_mode': str,
-            'num_prefetch_queue': int, 'pin_memory': bool, 'persistent_workers': bool}
-# of the options that our datasets name
-_CLIPS = {'gt_size': int, 'num_frame': int, 'clip_length': int, 'dataroot_gt': str, 'dataroot_lq': str,
-          'meta_info_file': str, 'io_backend': dict, 'interval_list': list, 'filename_tmpl': str, 'first_frame': int,
-          'use_hflip': bool, 'use_rot': bool, 'random_reverse': bool, 'flip_sequence': bool, 'datasets': dict}
-# optimisers of PyTorch that a step with ready gradients of images cannot drive, and why
-_UNUSABLE = {getattr(torch.optim, 'Muon', None): 'matrices as weights',  # from PyTorch 2.9
-             torch.optim.LBFGS: 'to compute the loss again and again', torch.optim.SparseAdam: 'sparse gradients'}
-_SCHEDULERS = {'MultiStepLR': lr_scheduler.MultiStepRestartLR, 'MultiStepRestartLR': lr_scheduler.MultiStepRestartLR,
-               'CosineAnnealingRestartLR': lr_scheduler.CosineAnnealingRestartLR}
-_VALUES = {'total_iter': int, 'warmup_iter': int, 'ema_decay': _NUMBER, 'fix_flow': int, 'flow_lr_mul': _NUMBER,
-           'pixel_opt': dict, 'iqa_opt': dict, 'gan_opt': dict, 'balance_opt': dict, 'optim_g': dict, 'optim_d': dict,
-           'scheduler': dict, 'precision': str, 'accumulate': int, 'clip_norm': _NUMBER, 'skip_limit': int,
-           'channels_last': bool, 'val_freq': _NUMBER, 'save_img': bool, 'metrics': dict, 'pbar': bool, 'scores': dict}
 _PREPARE = """To prepare data:
   Vimeo-90K, from its archive:           python scripts/prepare_vimeo90k.py VIMEO_SEPTUPLET -o datasets/vimeo90k
   REDS, from its archives:               python scripts/prepare_reds.py REDS -o datasets/reds
@@ -142,14 +116,14 @@ class _Check:
         if opt['is_train'] and opt.get('network_d') and not adversarial:
             self.add('network_d', f"{opt['model_type']} has no discriminator; `model_type: ISeeBetterModel` has one.")
         networks = ('network_g', 'network_d') if adversarial else ('network_g',)
-        self.keys(opt, _TOP, '', ('name', 'model_type', 'num_gpu', 'datasets', *networks, 'path')
+        self.keys(opt, TOP, '', ('name', 'model_type', 'num_gpu', 'datasets', *networks, 'path')
                   + (('train', 'logger') if opt['is_train'] else ('val',)))
         if opt['num_gpu'] and not torch.cuda.is_available():
             self.add('num_gpu', f"{opt['num_gpu']} asked for, but this machine has no usable CUDA device; set it to 0 "
                                 'to use the CPU (or to auto).')
         for where, problem in distributed.problems(opt.get('dist_params')):
             self.add(where, problem)
-        self.keys(opt['path'], _PATH, 'path:')
+        self.keys(opt['path'], PATH, 'path:')
         for key, value in opt['path'].items():
             fetched = key.startswith('pretrain_network') and is_url(value)
             if key.startswith(('pretrain_network', 'resume_state')) and value and not fetched \
@@ -166,12 +140,14 @@ class _Check:
             if isinstance(opt.get('train'), dict):
                 self.training(opt['train'], model, opt)
                 self.step(opt, opt['train'])
-            self.keys(opt['logger'] or {}, _LOGGER, 'logger:', ('print_freq', 'save_checkpoint_freq', 'use_tb_logger'))
+            self.keys(opt['logger'] or {}, LOGGER, 'logger:', ('print_freq', 'save_checkpoint_freq', 'use_tb_logger'))
         if opt.get('val') is not None:
             required = ('val_freq', 'save_img') if opt['is_train'] else ('save_img',)
-            self.keys(opt['val'], {key: _VALUES.get(key, object) for key in model.VAL_OPTIONS}, 'val:', required)
+            self.keys(opt['val'], {key: VALUES.get(key, object) for key in model.VAL_OPTIONS}, 'val:', required)
             if isinstance(opt['val'].get('scores'), dict):
                 self.keys(opt['val']['scores'], {'model': str, 'loss': str}, 'val:scores:')
+            for where, problem in guard_problems(opt) if opt['is_train'] else ():
+                self.add(where, problem)
         self.losses_and_metrics(opt)
 
     def network(self, options, where):
@@ -191,7 +167,7 @@ class _Check:
             self.add(f'{where}:type', f"{options['type']} does not give whole clips, which validation here needs. Use "
                                       'ClipTestDataset.')
         if hasattr(dataset, 'OPTIONS'):
-            self.keys(options, {**_DATASET, **_clip_options(dataset)}, f'{where}:', required + dataset.REQUIRED)
+            self.keys(options, {**DATASET, **_clip_options(dataset)}, f'{where}:', required + dataset.REQUIRED)
             if 'datasets' in dataset.OPTIONS and isinstance(options.get('datasets'), dict):
                 self.mixture(options, f'{where}:datasets')
         self.data_paths(options, where)
@@ -205,12 +181,12 @@ class _Check:
                 continue
             dataset = self.registered(registry.DATASET_REGISTRY, part.get('type'), f'{where}:{name}:type')
             if hasattr(dataset, 'OPTIONS'):
-                known = {'type': str, 'ratio': _NUMBER, 'scale': int, **_clip_options(dataset)}
+                known = {'type': str, 'ratio': NUMBER, 'scale': int, **_clip_options(dataset)}
                 self.keys(part, known, f'{where}:{name}:', ('ratio',))
                 for key in dataset.REQUIRED:
                     if part.get(key, options.get(key)) is None:
                         self.add(f'{where}:{name}:{key}', 'is missing.')
-            if _is(part.get('ratio'), _NUMBER) and not part['ratio'] > 0:
+            if _is(part.get('ratio'), NUMBER) and not part['ratio'] > 0:
                 self.add(f'{where}:{name}:ratio', f"expected a number above 0, got {part['ratio']!r}.")
             self.data_paths(part, f'{where}:{name}')
 
@@ -222,15 +198,15 @@ class _Check:
                 self.data_is_missing = True
 
     def training(self, options, model, opt):
-        self.keys(options, {key: _VALUES.get(key, object) for key in model.TRAIN_OPTIONS}, 'train:',
+        self.keys(options, {key: VALUES.get(key, object) for key in model.TRAIN_OPTIONS}, 'train:',
                   model.REQUIRED_TRAIN_OPTIONS)
         if isinstance(options.get('gan_opt'), dict):
-            self.keys(options['gan_opt'], {'loss_weight': _NUMBER}, 'train:gan_opt:')
-            if _is(options['gan_opt'].get('loss_weight'), _NUMBER) and not options['gan_opt']['loss_weight'] > 0:
+            self.keys(options['gan_opt'], {'loss_weight': NUMBER}, 'train:gan_opt:')
+            if _is(options['gan_opt'].get('loss_weight'), NUMBER) and not options['gan_opt']['loss_weight'] > 0:
                 self.add('train:gan_opt:loss_weight', 'must be above 0: the output shall look real.')
         for where, known, fixed in (('optim_g', vars(torch.optim), ('type', 'params')),
                                     ('optim_d', vars(torch.optim), ('type', 'params')),
-                                    ('scheduler', _SCHEDULERS, ('type', 'optimizer')),
+                                    ('scheduler', SCHEDULERS, ('type', 'optimizer')),
                                     ('balance_opt', BALANCERS, ('type',))):
             part = options.get(where)
             if where == 'balance_opt' and 'balance_opt' in model.TRAIN_OPTIONS and isinstance(part or {}, dict):
@@ -238,9 +214,9 @@ class _Check:
             if not isinstance(part, dict):
                 continue
             kind = known.get(str(part.get('type')))
-            if where.startswith('optim') and kind and kind in _UNUSABLE:
+            if where.startswith('optim') and kind and kind in UNUSABLE:
                 self.add(f'train:{where}:type', f"'{part['type']}' cannot train networks here: it needs "
-                                                f'{_UNUSABLE[kind]}.')
+                                                f'{UNUSABLE[kind]}.')
             elif inspect.isclass(kind) or (known is BALANCERS and kind):
                 before = len(self.problems)
                 self.arguments(kind, part, f'train:{where}', fixed)
@@ -264,15 +240,15 @@ class _Check:
                 ('ema_decay', '0 or more and less than 1', lambda value: 0 <= value < 1),
                 ('total_iter', '1 or more', lambda value: value >= 1)):
             value = options.get(name)
-            if value is not None and (name not in _VALUES or _is(value, _VALUES[name])) and not valid(value):
+            if value is not None and (name not in VALUES or _is(value, VALUES[name])) and not valid(value):
                 self.add(f'train:{name}', f'expected {expected}, got {value!r}.')
         for name in ('optim_g', 'optim_d'):
             part = options.get(name)
-            if isinstance(part, dict) and not (_is(part.get('lr'), _NUMBER) and part['lr'] >= 0):
+            if isinstance(part, dict) and not (_is(part.get('lr'), NUMBER) and part['lr'] >= 0):
                 self.add(f'train:{name}:lr', f"expected a number, 0 or more, got {part.get('lr')!r}.")
         for group, name in (('logger', 'print_freq'), ('logger', 'save_checkpoint_freq'), ('val', 'val_freq')):
             value = opt[group].get(name) if isinstance(opt.get(group), dict) else None
-            if _is(value, _NUMBER) and not value >= 1:
+            if _is(value, NUMBER) and not value >= 1:
                 self.add(f'{group}:{name}', f'expected 1 or more, got {value!r}.')
         if options.get('compile') and _replicated(opt):
             self.add('train:compile', 'needs a process for each GPU: torchrun and --launcher pytorch.')
@@ -315,13 +291,7 @@ class _Check:
         if 'train:iqa_opt:gan' in losses:
             self.add('train:iqa_opt:gan', "is the name of train:gan_opt's loss; choose another.")
         for where, options in losses.items():
-            loss = self.registered(registry.LOSS_REGISTRY, options.get('type'), f'{where}:type')
-            if loss is IQAPerceptualLoss and 'iqa_opt' in where:
-                self.add(f'{where}:type', "IQAPerceptualLoss is for perceptual_opt of BasicSR's models; use IQALoss.")
-            if hasattr(loss, 'metric_name'):
-                self.metric(loss.check, options, where, train_size)
-            elif loss:
-                self.arguments(loss, options, where)
+            self.loss(options, where, train_size)
         for where, options in self.named((opt.get('val') or {}).get('metrics'), 'val:metrics').items():
             metric = self.registered(registry.METRIC_REGISTRY, options.get('type'), f'{where}:type')
             if hasattr(metric, 'check'):
@@ -330,6 +300,23 @@ class _Check:
                 self.arguments(metric, options, where, ('type', 'better', 'img', 'img2'))
             if options.get('better') not in (None, 'higher', 'lower'):
                 self.add(f'{where}:better', f"expected higher or lower, got '{options['better']}'.")
+
+    def loss(self, options, where, size):
+        loss = self.registered(registry.LOSS_REGISTRY, options.get('type'), f'{where}:type')
+        if loss is IQAPerceptualLoss and 'iqa_opt' in where:
+            self.add(f'{where}:type', "IQAPerceptualLoss is for perceptual_opt of BasicSR's models; use IQALoss.")
+        if hasattr(loss, 'member_options'):
+            try:
+                members = loss.member_options(options)
+            except MetricError as error:
+                self.add(where, error)
+                return
+            for name, member in members.items():
+                self.loss(member, f'{where}:metrics:{name}', size)
+        elif hasattr(loss, 'metric_name'):
+            self.metric(loss.check, options, where, size)
+        elif loss:
+            self.arguments(loss, options, where)
 
     def named(self, entries, where):
         """``{name: {type: ...}}`` as where -> options; what is not of that form is a problem."""
@@ -368,7 +355,7 @@ class _Check:
 
 
 def _clip_options(dataset):
-    return {key: _CLIPS.get(key, object) for key in dataset.OPTIONS}
+    return {key: CLIPS.get(key, object) for key in dataset.OPTIONS}
 
 
 def _how_to_train(path):
@@ -388,10 +375,10 @@ def _replicated(opt):
 
 
 def _is(value, kind):
-    return isinstance(value, kind) and not (isinstance(value, bool) and kind in (int, _NUMBER))
+    return isinstance(value, kind) and not (isinstance(value, bool) and kind in (int, NUMBER))
 
 
 def _type_name(kind):
     names = {int: 'a whole number', str: 'text', bool: 'true or false', dict: 'options (name: value)', list: 'a list',
-             _NUMBER: 'a number'}
+             NUMBER: 'a number'}
     return names[kind]

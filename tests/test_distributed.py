@@ -3,6 +3,7 @@ import copy
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -247,6 +248,34 @@ def test_two_processes_of_which_one_is_killed_come_to_the_same_bits(train, optio
     assert codes == [0, 0] and 'iter: 2.' in outputs[0], '\n'.join(outputs)
     whole, cut = (_everything(project / 'experiments' / name) for name in ('whole', 'cut'))
     assert _as_plain(cut) == _as_plain(whole)
+
+
+def test_two_processes_are_stopped_by_the_same_guard(train, options, project):
+    """It looks at clips of both ranks, and all leave after the same iteration."""
+    options['train'] |= {'optim_g': {'type': 'Adam', 'lr': 2e-3}, 'total_iter': 6, 'ema_decay': 0.5}
+    options['train']['iqa_opt']['tinyiqa']['loss_weight'] = -10
+    options['val'] |= {'save_img': False, 'guard': {'anchors': {'psnr': 0.5}, 'least_kept': 0}}
+    options['logger']['save_checkpoint_freq'] = 4
+    codes, outputs = train(options)
+    assert codes == [0, 0], '\n'.join(outputs)
+    experiment = project / 'experiments/tiny'
+    stopped = int(re.search(r'Guard: the training is stopped after iteration (\d)', outputs[0])[1])
+    assert stopped < 6 and 'Guard' not in outputs[1]
+    guard = torch.load(experiment / f'training_states/{stopped}.validated', weights_only=True)['guard']
+    assert guard['stopped'] == stopped and guard['good'] < stopped
+    clips = {'held_out': ['00002/0001', '00002/0002'], 'one': ['00002/0002']}
+    for name, expected in clips.items():
+        assert list(guard['start'][name]['clips']) == expected
+        assert sorted(str(path.relative_to(experiment / f'guard/{name}'))
+                      for path in (experiment / f'guard/{name}').glob('*/*')) == expected
+        scores = json.loads((experiment / f'scores/{name}_0.json').read_text())['videos']
+        mean = sum(scores[clip]['psnr'] for clip in expected) / len(expected)
+        assert guard['start'][name]['means']['psnr'] == pytest.approx(mean)
+    latest, good = (torch.load(experiment / f'models/net_g_{name}.pth', weights_only=True)
+                    for name in ('latest', 'good'))
+    assert all(_as_plain(latest[key]) == _as_plain(good[key]) for key in ('params', 'params_ema'))
+    codes, outputs = train(options, '--auto_resume')
+    assert codes == [0, 0] and 'there is nothing left to do' in outputs[0], '\n'.join(outputs)
 
 
 @pytest.fixture

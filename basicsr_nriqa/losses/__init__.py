@@ -1,4 +1,5 @@
 """Quality metrics as training losses, in BasicSR's LOSS_REGISTRY."""
+from basicsr_nriqa.losses.iqa_ensemble_loss import IQAEnsembleLoss, metrics_of
 from basicsr_nriqa.losses.iqa_loss import IQALoss, IQAPerceptualLoss
 from basicsr_nriqa.losses.named_loss import (
     CLIPIQALoss,
@@ -14,5 +15,6 @@ from basicsr_nriqa.losses.named_loss import (
 from basicsr_nriqa.losses.total_variation_loss import TotalVariationLoss
 from basicsr_nriqa.losses.vgg_feature_loss import VGGFeatureLoss
 
-__all__ = ['CLIPIQALoss', 'DBCNNLoss', 'HyperIQALoss', 'IQALoss', 'IQAPerceptualLoss', 'LPIPSLoss', 'MANIQALoss',
-           'MDTVSFALoss', 'NIMALoss', 'PaQ2PiQLoss', 'PieAPPLoss', 'TotalVariationLoss', 'VGGFeatureLoss']
+__all__ = ['CLIPIQALoss', 'DBCNNLoss', 'HyperIQALoss', 'IQAEnsembleLoss', 'IQALoss', 'IQAPerceptualLoss', 'LPIPSLoss',
+           'MANIQALoss', 'MDTVSFALoss', 'NIMALoss', 'PaQ2PiQLoss', 'PieAPPLoss', 'TotalVariationLoss', 'VGGFeatureLoss',
+           'metrics_of']

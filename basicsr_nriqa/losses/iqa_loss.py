@@ -1,12 +1,18 @@
 """Quality metrics as training losses (Kashkarov et al., "Can No-Reference Quality-Assessment Methods Serve as
 Perceptual Losses for Super-Resolution?", Sec. II and Table I)."""
 import math
+from dataclasses import replace
 
 import torch
 from basicsr.utils.registry import LOSS_REGISTRY
 from torch import nn
 
 from basicsr_nriqa.iqa import MetricError, check_metric, create_metric, metric_info, metric_options, refuse_unknown
+from basicsr_nriqa.losses.gradient_smoothing import smooth_gradient
+from basicsr_nriqa.losses.mean_score import mean_score
+from basicsr_nriqa.losses.option_values import check_number, is_positive
+from basicsr_nriqa.losses.purifier import Purifier
+from basicsr_nriqa.losses.random_transforms import RandomTransforms
 
 
 @LOSS_REGISTRY.register()
@@ -27,6 +33,17 @@ class IQALoss(nn.Module):
         chunk (int | None): Frames that go through the metric at once. Each chunk's gradient is computed at once and
             its graph freed, so memory is that of one chunk, at no cost in time beyond smaller batches. (A clip metric
             recomputes each chunk in the backward pass.) No second derivatives. Default: all at once.
+        transforms (bool | dict | None): The metric sees the frames, and the target, under a random transformation that
+            is drawn anew at each call: true, or strengths as of
+            :class:`~basicsr_nriqa.losses.random_transforms.RandomTransforms`. Default: none.
+        draws (int): The loss is the mean over so many draws of whatever is random, in the memory of one. Default: 1.
+        purify (dict | list | None): What is done to frames, and target, after that, see
+            :class:`~basicsr_nriqa.losses.purifier.Purifier`. Default: nothing.
+        smooth_gradient (float): Standard deviation in px of a Gaussian that low-passes the gradient which the loss
+            gives at each frame of the output. Default: 0, as it is.
+        gradient_penalty (float): So many times ``|loss_weight|`` times the mean L1 norm of the gradient of a score at
+            the output (a clip metric's score: of its clip) is added, see
+            :mod:`~basicsr_nriqa.losses.gradient_penalty`. Default: 0.
         options: Options of the metric, such as ``num_crops`` of MANIQA. What is not given is as the catalogue has it
             for training (``MetricInfo.training``): MANIQA and HyperIQA score one random crop of a frame and step.
 
@@ -34,14 +51,20 @@ class IQALoss(nn.Module):
         MetricError: the metric is unknown, its weights are missing, the sign is wrong, or it has no usable gradient.
     """
 
-    OPTIONS = frozenset({'metric', 'loss_weight', 'allow_worsening', 'frames', 'chunk'})
+    OPTIONS = frozenset({'metric', 'loss_weight', 'allow_worsening', 'frames', 'chunk', 'transforms', 'draws', 'purify',
+                         'smooth_gradient', 'gradient_penalty'})
+    transforms, draws, purify, smooth_gradient, gradient_penalty = RandomTransforms(), 1, Purifier(), 0, 0
 
-    def __init__(self, metric, loss_weight=None, allow_worsening=False, frames='all', chunk=None, **options):
+    def __init__(self, metric, loss_weight=None, allow_worsening=False, frames='all', chunk=None, transforms=None,
+                 draws=1, purify=None, smooth_gradient=0, gradient_penalty=0, **options):
         super().__init__()
         info = metric_info(metric)
         self.loss_weight = _checked_weight(info, loss_weight, allow_worsening)
-        _check_frames(frames, chunk)
-        self.frames, self.chunk = frames, chunk
+        _check_counts(frames, chunk, draws)
+        _check_strengths(smooth_gradient, gradient_penalty)
+        self.frames, self.chunk, self.draws = frames, chunk, draws
+        self.transforms, self.purify = RandomTransforms(transforms), Purifier(purify)
+        self.smooth_gradient, self.gradient_penalty = smooth_gradient, gradient_penalty
         if info.clip and chunk is not None:
             options['chunk'] = chunk
         self.metric = create_metric(metric, **self._complete(info, options))
@@ -61,18 +84,23 @@ class IQALoss(nn.Module):
             options (dict): As in an option file, with or without ``type``.
 
         Returns:
-            MetricInfo: Of the metric that they ask for.
+            MetricInfo: Of the metric that they ask for; ``min_size`` is that of the output, before ``purify``.
 
         Raises:
-            MetricError: unknown metric or option, or a weight that is missing or has the wrong sign.
+            MetricError: unknown metric or option, a value that cannot be used, or a weight that is missing or has the
+                wrong sign.
         """
         info = metric_info(cls.metric_name(options))
         refuse_unknown(f"{cls.__name__} with metric '{info.name}'", [option for option in options if option != 'type'],
                        sorted({*cls.OPTIONS, *metric_options(info.name)}))
         _checked_weight(info, options.get('loss_weight'), options.get('allow_worsening', False))
-        _check_frames(options.get('frames', 'all'), options.get('chunk'))
+        _check_counts(options.get('frames', 'all'), options.get('chunk'), options.get('draws', 1))
+        _check_strengths(options.get('smooth_gradient', 0), options.get('gradient_penalty', 0))
+        RandomTransforms(options.get('transforms'))
+        purify = Purifier(options.get('purify'))
         given = {option: value for option, value in options.items() if option not in {*cls.OPTIONS, 'type'}}
-        return check_metric(info.name, **cls._complete(info, given))
+        info = check_metric(info.name, **cls._complete(info, given))
+        return replace(info, min_size=purify.smallest(info.min_size))
 
     @staticmethod
     def _complete(info, options):
@@ -92,18 +120,46 @@ class IQALoss(nn.Module):
         Raises:
             MetricError: wrong shape, too small frames, no target for a full-reference metric, NaN in the output.
         """
+        output, target = self._scored(output, target)
+        output = smooth_gradient(output, self.smooth_gradient)
+        chunk = None if self.metric.info.clip else self.chunk
+        penalty = math.copysign(self.gradient_penalty, self.loss_weight)
+        with torch.autocast(output.device.type, enabled=False):
+            score = mean_score(lambda: self._draw(*output.shape[-2:]), output, target, self.draws, chunk, penalty)
+        return self.loss_weight * score
+
+    def _scored(self, output, target):
+        """The frames that are scored, of the output and of the target, as the metric takes them."""
         if output.ndim not in (4, 5):
             raise MetricError(f'IQALoss takes (n,3,h,w) or (n,t,3,h,w), got {tuple(output.shape)}.')
         target = target if self.metric.info.full_reference else None
         clips = [image if image is None or output.ndim == 5 else image.unsqueeze(1) for image in (output, target)]
         chosen = self._choose(clips[0].shape[1], output.device)
         output, target = (clip if clip is None or chosen is None else clip[:, chosen] for clip in clips)
-        if self.metric.info.clip:
-            return self.loss_weight * self.metric(output).mean()
-        output, target = output.flatten(0, 1), target if target is None else target.flatten(0, 1)
-        if self.chunk is None or self.chunk >= len(output):
-            return self.loss_weight * self.metric(output, target).mean()
-        return self.loss_weight * _MeanOfChunks.apply(output, target, self.metric, self.chunk)
+        if not self.metric.info.clip:
+            output, target = output.flatten(0, 1), target if target is None else target.flatten(0, 1)
+        if self.transforms or self.purify:
+            self._check_images(output, target)
+        return _precise(output), None if target is None else _precise(target.detach())
+
+    def _draw(self, height, width):
+        """A function of frames and target that gives their scores under one transformation."""
+        transform = self.transforms.draw(height, width, self.purify.smallest(self.metric.info.min_size))
+
+        def scores(frames, target):
+            seen = self.purify(transform(frames))
+            reference = None if target is None else self.purify(transform(target, noisy=False))
+            return self.metric(seen, reference)
+        return scores
+
+    def _check_images(self, output, target):
+        """What the metric would refuse, while sizes are still those that the user knows."""
+        self.metric._check(output, target)
+        needed, smallest = self.metric.info.min_size, self.purify.smallest(self.metric.info.min_size)
+        if min(output.shape[-2:]) < smallest:
+            raise MetricError(f'{self.metric.info.name} needs images of at least {needed} px a side, so that with the '
+                              f"option purify's resize the output must have {smallest}; got {output.shape[-1]}x"
+                              f'{output.shape[-2]}. Use larger crops (gt_size) or resize less.')
 
     def deficit(self, value):
         """How far a value of this loss is from the best it can be, for balancers; positive inside the nominal range.
@@ -126,39 +182,23 @@ class IQALoss(nn.Module):
         return torch.randperm(count)[:self.frames].sort().values.to(device)
 
 
-def _check_frames(frames, chunk):
-    if frames != 'all' and not _is_positive(frames):
+def _precise(images):
+    """In float32 at least: operations on images and what a gradient is added up in should not be coarser."""
+    return images.float() if images.dtype in (torch.float16, torch.bfloat16) else images
+
+
+def _check_counts(frames, chunk, draws):
+    if frames != 'all' and not is_positive(frames):
         raise MetricError(f"IQALoss: frames must be 'all' or a positive number, got {frames!r}.")
-    if chunk is not None and not _is_positive(chunk):
+    if chunk is not None and not is_positive(chunk):
         raise MetricError(f'IQALoss: chunk must be a positive number of frames, got {chunk!r}.')
+    if not is_positive(draws):
+        raise MetricError(f'IQALoss: draws must be a positive whole number, got {draws!r}.')
 
 
-def _is_positive(number):
-    return isinstance(number, int) and not isinstance(number, bool) and number > 0
-
-
-class _MeanOfChunks(torch.autograd.Function):
-    """The mean score of frames, whose gradient is computed chunk by chunk in the forward pass already."""
-
-    @staticmethod
-    def forward(ctx, output, target, metric, chunk):
-        wanted, total, gradients = ctx.needs_input_grad[0], 0, []
-        targets = [None] * len(output) if target is None else target.split(chunk)
-        for part, reference in zip(output.split(chunk), targets):
-            with torch.set_grad_enabled(wanted):
-                part = part.detach().requires_grad_(wanted)
-                score = metric(part, reference).sum()
-            if wanted:
-                gradients.append(torch.autograd.grad(score, part)[0] / len(output))
-            total = total + score.detach() / len(output)
-        if wanted:
-            ctx.save_for_backward(torch.cat(gradients))
-        return total
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient):
-        return gradient * ctx.saved_tensors[0], None, None, None
+def _check_strengths(smooth_gradient, gradient_penalty):
+    check_number('smooth_gradient', smooth_gradient, 0, 64, ' px')
+    check_number('gradient_penalty', gradient_penalty)
 
 
 def _checked_weight(info, weight, allow_worsening):

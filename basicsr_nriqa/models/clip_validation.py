@@ -33,9 +33,15 @@ class ClipValidation:
         pbar (bool): Show a progress bar; default: yes.
         scores (dict): ``model`` and ``loss`` that the score files shall name; default: the network's type, and the
             losses that the checkpoint was trained with.
+        guard (dict): In training: stop it, or lower weights, when it turns; see
+            :class:`~basicsr_nriqa.models.guard_options.GuardOptions`.
+
+    Attributes:
+        guard (Guard | None): Gets what each validation in training finds.
     """
 
-    VAL_OPTIONS = frozenset({'val_freq', 'metrics', 'save_img', 'suffix', 'pbar', 'scores'})
+    VAL_OPTIONS = frozenset({'val_freq', 'metrics', 'save_img', 'suffix', 'pbar', 'scores', 'guard'})
+    guard = None
 
     def dist_validation(self, dataloader, current_iter, tb_logger, save_img):
         self.nondist_validation(dataloader, current_iter, tb_logger, save_img)
@@ -45,7 +51,8 @@ class ClipValidation:
         name = dataset.opt['name']
         metrics = self._usable_metrics(dataset)
         rank, world_size = get_dist_info()
-        scores = {}
+        watched = self.guard.watched(current_iter, name, dataset.names) if self.guard else ()
+        scores, looks = {}, {}
         show = rank == 0 and self.opt['val'].get('pbar', True)
         # all ranks go round equally often, and the last time some have no clip
         for start in tqdm(range(0, len(dataset), world_size), desc=f'{name}', unit='clip', disable=not show):
@@ -55,15 +62,19 @@ class ClipValidation:
             item = dataset.lazily(start + rank)  # GT of a long video need not fit into memory
             result = self._restore(item)
             scores[item['folder']] = self._scores(metrics, result, item.get('gt'))
+            if item['folder'] in watched:
+                looks[item['folder']] = self.guard.look(current_iter, name, item, result)
             if save_img:
                 self._save_frames(name, item, result, current_iter)
         if self.opt['dist']:  # an error on one rank ends the others, too (rank_failure): none waits here for ever
             parts = [None] * world_size
-            distributed.all_gather_object(parts, scores)
-            scores = {clip: values for part in parts for clip, values in part.items()}
+            distributed.all_gather_object(parts, (scores, looks))
+            scores, looks = ({clip: found for part in parts for clip, found in part[kind].items()} for kind in (0, 1))
+        scores, looks = ({clip: found[clip] for clip in sorted(found)} for found in (scores, looks))
         if rank == 0 and metrics:
-            scores = {clip: scores[clip] for clip in sorted(scores)}
             self._report(name, metrics, scores, current_iter, tb_logger)
+        if self.guard:
+            self.guard.take(current_iter, name, scores, looks)
 
     def _usable_metrics(self, dataset):
         metrics = self.opt['val'].get('metrics') or {}
@@ -143,7 +154,7 @@ class ClipValidation:
             loss=labels.get('loss', self.trained_with['loss']), dataset=dataset_name,
             checkpoint=checkpoint, checkpoint_sha256=checkpoint_digest(checkpoint), videos=scores,
             versions=score_versions(metrics), device=device_name(self.device),
-            lower_better={metric: _lower_better(metric_opt) for metric, metric_opt in metrics.items()},
+            lower_better={metric: lower_better(metric_opt) for metric, metric_opt in metrics.items()},
             optimised=None if optimised is None else [metric for metric, metric_opt in metrics.items()
                                                       if _metric_name(metric_opt) in optimised])
 
@@ -168,7 +179,8 @@ def _metric_name(metric_opt):
     return metric_opt.get('metric', metric_opt['type'].removeprefix('calculate_'))
 
 
-def _lower_better(metric_opt):
+def lower_better(metric_opt):
+    """The direction of an entry of ``val.metrics``."""
     if 'better' in metric_opt:
         return metric_opt['better'] == 'lower'
     if metric_opt['type'] == 'calculate_iqa':

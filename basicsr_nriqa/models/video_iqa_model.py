@@ -17,8 +17,11 @@ from basicsr_nriqa.balancing import BALANCERS, Gradients
 from basicsr_nriqa.balancing.gradients import summed_over_ranks
 from basicsr_nriqa.balancing.shared_layer import gradients_at, last_convolution, weight_of
 from basicsr_nriqa.checkpoints import load_checkpoint_file, load_content
-from basicsr_nriqa.models.clip_validation import ClipValidation
+from basicsr_nriqa.losses import metrics_of
+from basicsr_nriqa.models.clip_validation import ClipValidation, lower_better
+from basicsr_nriqa.models.guard import Guard
 from basicsr_nriqa.models.guarded_step import GuardedStep
+from basicsr_nriqa.models.guarded_training import GuardedTraining
 from basicsr_nriqa.models.loss_statistics import LossStatistics
 from basicsr_nriqa.options import OptionsError
 from basicsr_nriqa.training.state import save_training_state, save_whole
@@ -29,7 +32,7 @@ BASELINE = 'baseline'
 
 
 @MODEL_REGISTRY.register()
-class VideoIQAModel(ClipValidation, SRModel):
+class VideoIQAModel(ClipValidation, GuardedTraining, SRModel):
     """A video network (n,t,3,h,w) -> (n,t,3,s*h,s*w), trained with a pixel loss and quality metrics.
 
     The output is detached, every loss gives its gradient there and frees its graph, the balancer makes one gradient
@@ -86,10 +89,13 @@ class VideoIQAModel(ClipValidation, SRModel):
             self._init_ema()
         self.losses = {name: loss.to(self.device) for name, loss in self._build_losses(train_opt).items()}
         self.balancer, self.shared_weight = self._build_balancer(train_opt.get('balance_opt'))
-        optimised = [loss.metric.info.name for loss in self.losses.values() if hasattr(loss, 'metric')]
+        optimised = [info.name for loss in self.losses.values() for info in metrics_of(loss)]
         balancer = (train_opt.get('balance_opt') or {}).get('type', self.DEFAULT_BALANCER)
         balanced = '' if balancer == 'fixed' else f" (with {'GradNorm' if balancer == 'gradnorm' else balancer})"
         self.trained_with = {'loss': (' & '.join(optimised) or BASELINE) + balanced, 'optimised': optimised}
+        self.guard = Guard.of(self.opt, self.losses, {
+            name: lower_better(metric_opt) for name, metric_opt in
+            ((self.opt.get('val') or {}).get('metrics') or {}).items()})
         self.fix_flow_iter = train_opt.get('fix_flow') or 0
         self.parts = train_opt.get('accumulate') or 1
         self.skip_limit = train_opt.get('skip_limit') or 50
@@ -211,7 +217,8 @@ class VideoIQAModel(ClipValidation, SRModel):
             if not isinstance(value, torch.Tensor) or value.ndim:
                 raise OptionsError(f'train: the loss {name} ({type(loss).__name__}) does not return one number; only '
                                    'losses of (output, gt) can be used here.')
-            gradients.put(name, torch.autograd.grad(value, leaf)[0])
+            gradient = torch.autograd.grad(value, leaf)[0]
+            gradients.put(name, self.guard.weigh(name, gradient) if self.guard else gradient)
             values[name] = value.detach()
             deficits[name] = loss.deficit(values[name]) if hasattr(loss, 'deficit') else values[name]
         statistics.add(values, gradients)
@@ -257,12 +264,15 @@ class VideoIQAModel(ClipValidation, SRModel):
     def get_current_log(self):
         """Entries for the log, see :class:`~basicsr_nriqa.models.loss_statistics.LossStatistics`; besides ``w_NAME``
         weights of the balancer, ``grad_norm`` of all weights together, and, where there were any, ``w_skipped`` steps
-        that were not balanced and ``skipped`` iterations. On many ranks all must call."""
+        that were not balanced, ``skipped`` iterations, and ``w_guard``, to which the guard has lowered the no-reference
+        losses. On many ranks all must call."""
         self.log_dict = {**(self.statistics.log() if self.statistics else {}), **self._log}
         if self.balancer.skipped:
             self.log_dict['w_skipped'] = self.balancer.skipped
         if self.skipped:
             self.log_dict['skipped'] = self.skipped
+        if self.guard and self.guard.factor != 1:
+            self.log_dict['w_guard'] = self.guard.factor
         return self.log_dict
 
     @torch.no_grad()
@@ -322,8 +332,9 @@ class VideoIQAModel(ClipValidation, SRModel):
 
     def own_state(self):
         """What resuming needs besides networks, optimisers and schedulers; by name."""
+        guard = {'guard': self.guard.state_dict()} if self.guard else {}
         return {'balancer': self.balancer.state_dict(), 'balancer_class': type(self.balancer).__name__,
-                'step_g': self.step_g.state_dict(), 'skipped': [self.skipped, self._skipped_in_a_row]}
+                'step_g': self.step_g.state_dict(), 'skipped': [self.skipped, self._skipped_in_a_row], **guard}
 
     def resume_training(self, resume_state):
         super().resume_training(resume_state)
@@ -334,13 +345,19 @@ class VideoIQAModel(ClipValidation, SRModel):
             get_root_logger().warning(f'train:balance_opt was {saved} and is {own} now, which starts afresh.')
         self.step_g.load_state_dict(resume_state.get('step_g'))
         self.skipped, self._skipped_in_a_row = resume_state.get('skipped', (0, 0))
+        if self.guard:
+            self.guard.load_state_dict(resume_state.get('guard', {}))
 
     @master_only
     def save_network(self, net, net_label, current_iter, param_key='params'):
-        """As BasicSR, and with a note of the losses in the file."""
+        """As BasicSR, and with :meth:`networks_content`."""
         nets, keys = (item if isinstance(item, list) else [item] for item in (net, param_key))
-        state = {key: {name: value.cpu() for name, value in self.get_bare_model(one).state_dict().items()}
-                 for one, key in zip(nets, keys)}
-        state['trained_with'] = {**self.trained_with, 'iteration': current_iter, 'basicsr_nriqa': __version__}
         name = 'latest' if current_iter == -1 else current_iter
-        save_whole(state, Path(self.opt['path']['models'], f'{net_label}_{name}.pth'))
+        save_whole(self.networks_content(nets, keys, current_iter),
+                   Path(self.opt['path']['models'], f'{net_label}_{name}.pth'))
+
+    def networks_content(self, nets, keys, iteration):
+        """What a file of networks holds: the state of each under its key, and a note of the losses."""
+        content = {key: {name: value.cpu() for name, value in self.get_bare_model(net).state_dict().items()}
+                   for net, key in zip(nets, keys)}
+        return {**content, 'trained_with': {**self.trained_with, 'iteration': iteration, 'basicsr_nriqa': __version__}}

@@ -25,6 +25,8 @@ from basicsr_nriqa.study.saved_frames import pair_clips
 from basicsr_nriqa.study.scores import package_versions
 
 SMALLEST_GAIN = 0.02  # of the baseline's score: of less than this nothing can be said to be kept
+SETTINGS = {'jpeg_quality': gaming.JPEG_QUALITY, 'blur_sigma': gaming.BLUR_SIGMA, 'shift': 1,
+            'smallest_gain': SMALLEST_GAIN, 'block': spectrum.BLOCK, 'lowest_frequency': spectrum.LOWEST_FREQUENCY}
 
 _PACKAGES = ('basicsr-nriqa', 'torch', 'torchvision', 'pyiqa', 'numpy', 'opencv-python')
 _OBJECT = (dict, 'an object')
@@ -83,16 +85,24 @@ def check_artifacts(tuned_folder, baseline_folder, metrics, *, model, loss, data
         for metric in metrics:
             scores[metric][pair.name] = {'tuned': both[0][metric], 'baseline': both[1][metric]}
     return {'model': model, 'loss': loss, 'dataset': dataset, 'videos': len(pairs),
-            'gaming': {metric: _gains(videos, metrics[metric].info.lower_better) for metric, videos in scores.items()},
+            'gaming': {metric: perturbed_gains(videos, metrics[metric].info.lower_better)
+                       for metric, videos in scores.items()},
             'spectrum': differences.result(),
             'versions': package_versions(_PACKAGES),
-            'settings': {'jpeg_quality': gaming.JPEG_QUALITY, 'blur_sigma': gaming.BLUR_SIGMA, 'shift': 1,
-                         'smallest_gain': SMALLEST_GAIN, 'block': spectrum.BLOCK,
-                         'lowest_frequency': spectrum.LOWEST_FREQUENCY}}
+            'settings': dict(SETTINGS)}
 
 
-def _gains(videos, lower_better):
-    """The entry of one metric."""
+def perturbed_gains(videos, lower_better):
+    """The entry of one metric in ``gaming``.
+
+    Args:
+        videos (dict[str, dict]): ``{video: {'tuned': scores, 'baseline': scores}}`` with the metric's scores of
+            :func:`basicsr_nriqa.study.gaming.score_perturbed`.
+        lower_better (bool): Its direction.
+
+    Returns:
+        dict: As the module's docstring shows it.
+    """
     sign = -1 if lower_better else 1
 
     def mean(which, perturbation):

@@ -46,6 +46,20 @@ class DifferenceSpectrum:
         self._powers.append(power.cpu().numpy() / len(tuned) / (_WINDOW**2).sum())
         self._blocks += (tuned.shape[-2] // BLOCK) * (tuned.shape[-1] // BLOCK)
 
+    @classmethod
+    def merged(cls, parts):
+        """One of all clips that several have taken, in their order.
+
+        Args:
+            parts (Iterable[DifferenceSpectrum]): Such as those of several processes.
+        """
+        whole = cls()
+        for part in parts:
+            whole._powers += part._powers
+            whole._blocks += part._blocks
+            whole._identical = whole._identical and part._identical
+        return whole
+
     def result(self):
         """What was found, in plain numbers.
 

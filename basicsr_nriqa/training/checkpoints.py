@@ -4,7 +4,8 @@
 ``models/net_*_ITERATION.pth``           networks, written first
 ``training_states/ITERATION.state``      everything else
 ``training_states/ITERATION.sha256``     written last: the checkpoint is complete. Its lines are those of ``sha256sum``
-``training_states/ITERATION.validated``  the validation of this iteration is done: the best results with it
+``training_states/ITERATION.validated``  the validation of this iteration is done: the best results with it, and what
+                                         the guard made of it
 =======================================  ===============================================================================
 
 A sum without a state belongs to networks that are kept for their metrics only.
@@ -90,16 +91,20 @@ class Checkpoints:
             self._file(iteration, 'validated').unlink(missing_ok=True)
             self.state_file(iteration).unlink(missing_ok=True)  # last: until then it is found here again
 
-    def set_validated(self, iteration, best_metric_results):
-        """The validation after a checkpoint is done."""
-        save_whole(plain(best_metric_results), self._file(iteration, 'validated'))
+    def set_validated(self, iteration, best_metric_results, guard=None):
+        """The validation after a checkpoint is done; ``guard`` is the state of the model's guard, if it has one."""
+        done = {'best_metric_results': best_metric_results, 'guard': guard}
+        save_whole(plain(done), self._file(iteration, 'validated'))
 
     def validated(self, iteration):
-        """The best results after the validation of this iteration; None if it was not completed."""
+        """``best_metric_results`` and ``guard`` after the validation of this iteration; None if it was not completed.
+        """
         try:
-            return load_whole(self._file(iteration, 'validated'))
+            done = load_whole(self._file(iteration, 'validated'))
         except CheckpointError:
             return None
+        # earlier trainings wrote the best results alone
+        return done if 'best_metric_results' in done else {'best_metric_results': done, 'guard': None}
 
     def load(self, state_file):
         """The state of a complete checkpoint.

@@ -4,7 +4,7 @@ from basicsr.utils.dist_util import get_dist_info
 from torch import distributed
 
 from basicsr_nriqa.distributed import barrier
-from basicsr_nriqa.random_streams import all_streams, set_all_streams, undisturbed
+from basicsr_nriqa.random_streams import all_streams, seed_cpu_streams, set_all_streams, undisturbed
 from basicsr_nriqa.training.checkpoints import Checkpoints, log_exactness
 from basicsr_nriqa.training.stop import stop
 
@@ -22,7 +22,11 @@ class TrainingLoop:
         val_loaders (list[DataLoader]): Of the validation sets.
         tb_logger (SummaryWriter | None): For the validation.
         resume_state (dict | None): As ``load_resume_state`` returns it. If it was saved at the iteration of a
-            validation that was not completed, the validation is done now.
+            validation that was not completed, the validation is done now. Where it is None and the model has a guard
+            (:class:`~basicsr_nriqa.models.guard.Guard`), the start network is validated now.
+
+    Attributes:
+        ended (bool): The guard has ended the training; the model has the last weights that passed.
     """
 
     def __init__(self, opt, model, loader, sampler, val_loaders, tb_logger, resume_state):
@@ -34,8 +38,12 @@ class TrainingLoop:
         self.checkpoints = Checkpoints(opt)
         self.saved = None  # iteration of the last checkpoint
         self._streams = None  # to be restored before the next step
+        self.guard, self.ended = getattr(model, 'guard', None), False
         if resume_state:
             self._resume(resume_state)
+        elif self.guard:
+            get_root_logger().info('The start network is validated, to compare with (val:guard).')
+            self.validate(0)
 
     def _resume(self, state):
         log_exactness(state, self.world_size)
@@ -47,10 +55,20 @@ class TrainingLoop:
             self._streams = state['rng'][self.rank]
         done = self.checkpoints.validated(self.saved)
         barrier()  # before rank 0 says that it is done
-        best = done or state.get('best_metric_results')
+        best = (done or state).get('best_metric_results') or state.get('best_metric_results')
         if best:
             self.model.best_metric_results = _for_metrics(best, self.opt)
-        if self._validates_at(self.saved) and done is None and 'best_metric_results' in state:
+        if self.guard:
+            if done and done['guard']:
+                self.guard.load_state_dict(done['guard'])
+            self.model.check_guard()
+            self._end_if_stopped()
+        if self.ended:
+            get_root_logger().info(f'This training was ended by val:guard after iteration {self.guard.stopped}; there '
+                                   'is nothing left to do. To go on without a guard, leave val:guard out.')
+            if done is None:  # the checkpoint was saved because of it
+                self._note_validation()
+        elif self._validates_at(self.saved) and done is None and 'best_metric_results' in state:
             get_root_logger().info(f'The validation of iteration {self.saved} was not completed; it is done now.')
             self.validate(self.saved)
 
@@ -101,14 +119,43 @@ class TrainingLoop:
         return {record['iter'] for dataset in results.values() for record in dataset.values()}
 
     def validate(self, iteration):
-        """Validate on all sets; the training draws the same random numbers as if it had not happened."""
+        """Validate on all sets; the training draws the same random numbers as if it had not happened.
+
+        A guard then judges. If it stops the training, there is a checkpoint of this iteration to know that by, and the
+        model gets the last weights that passed.
+        """
         stop.in_validation = iteration == self.saved
         with undisturbed():
+            # a metric that draws crops shall give the same score if the validation has to be done again
+            seed_cpu_streams(self.opt['manual_seed'], iteration, self.rank)
             for loader in self.val_loaders:
                 self.model.validation(loader, iteration, self.tb_logger, self.opt['val']['save_img'])
         stop.in_validation = False
-        if self.rank == 0 and iteration == self.saved:
-            self.checkpoints.set_validated(iteration, getattr(self.model, 'best_metric_results', {}))
+        if self.guard:
+            self.model.judge(iteration, self.tb_logger)
+            if self.guard.stopped is not None and iteration != self.saved:
+                self.save(self.sampler.epoch, iteration)
+        if iteration == self.saved:
+            self._note_validation()
+        if self.guard:
+            self._end_if_stopped()
+
+    def _note_validation(self):
+        if self.rank == 0:
+            self.checkpoints.set_validated(self.saved, getattr(self.model, 'best_metric_results', {}),
+                                           self.guard and self.guard.state_dict())
+
+    def _end_if_stopped(self):
+        if self.guard.stopped is not None:
+            self.ended = True
+            self.model.load_good()
+
+    def finish(self, iteration):
+        """After the last iteration, and after the latest networks are saved: validate, unless that is just done."""
+        if self.opt.get('val') is not None and not self._validates_at(iteration) and not self.ended:
+            self.validate(iteration)
+            if self.ended:
+                self.model.save(epoch=-1, current_iter=-1)
 
 
 def _freeze_again(model, iteration):

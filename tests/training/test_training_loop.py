@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from basicsr_nriqa.random_streams import all_streams, seed_cpu_streams
 from basicsr_nriqa.training.loop import TrainingLoop
+from basicsr_nriqa.training.state import save_whole
 
 
 @pytest.fixture
@@ -83,6 +84,15 @@ def test_the_best_results_are_those_of_the_checkpoint(tmp_path):
         'score': {'better': 'higher'}, 'niqe': {'better': 'lower'}}})
     assert changed.model.best_metric_results['val']['score']['iter'] == 10
     assert changed.model.best_metric_results['val']['niqe'] == {'better': 'lower', 'val': float('inf'), 'iter': -1}
+
+
+def test_best_results_of_earlier_versions_are_read(tmp_path):
+    loop = training(tmp_path)
+    loop.save(0, 10)
+    best = {'val': {'score': {'better': 'higher', 'val': 9.5, 'iter': 10}}}
+    save_whole(best, tmp_path / 'training_states/10.validated')
+    resumed = training(tmp_path)
+    assert resumed.model.validated == [] and resumed.model.best_metric_results == best
 
 
 def test_what_an_older_training_left_does_not_count_for_a_new_checkpoint(tmp_path):
