@@ -10,17 +10,20 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
 
-from basicsr_nriqa.study.table_text import CAPTION, cells, format_gain
+from basicsr_nriqa.study.table_text import JUDGE, caption, cells, format_gain
 
 _COLOURS = LinearSegmentedColormap.from_list('gain', ['#c0392b', '#f0a59b', '#fafafa', '#9fd3a8', '#1e8449'])
 _DPI = 150
 _ROW, _SMALLEST_COLUMN = 0.34, 0.62  # inches
-_GAP = 0.1  # columns, before the average
+_GAP = 0.1  # columns, between judges, other metrics and averages
 _FONT, _CAPTION_FONT = 9, 8  # points
 
 
 def draw_figure(table, file_format='png', decimals=None):
     """Draw the matrix of Fig. 2: rows are losses, columns are metrics and their average, colours are gains.
+
+    Judges, the metrics that no loss optimised, stand apart with a dagger behind their names; their mean is the last
+    column.
 
     The colours are centred at zero and saturate at the 90th percentile of the absolute gains, held between 5 and 30 %,
     so that one extreme gain does not wash out the others.
@@ -34,29 +37,31 @@ def draw_figure(table, file_format='png', decimals=None):
         bytes: The file; the same for the same table.
     """
     header, *texts = [[text.replace('$', r'\$') for text in row] for row in cells(table)]
-    gains = np.column_stack([table.gains, table.average])
-    limit = colour_limit(gains)
+    header[1:] = [name + JUDGE * (j < len(table.judges)) for j, name in enumerate(header[1:])]
+    gains, _, _ = table.views[None, None].with_means()
+    limit = colour_limit(table)
     row_count, column_count = gains.shape
+    gaps = [count for count in (len(table.judges), len(table.metrics)) if count]
 
     left = max(_inches(text) for text in [header[0], *(row[0] for row in texts)]) + 0.3
     widest = max(map(_inches, header[1:])) + 0.14
     column = min(max(widest, _SMALLEST_COLUMN), 0.95)
     slanted = widest > column
     top = 0.75 * widest + 0.15 if slanted else 0.35
-    matrix_width = column * (column_count + _GAP)
+    x = np.arange(column_count) + _GAP * sum(np.arange(column_count) >= gap for gap in gaps)
+    matrix_width = column * (x[-1] + 1)
     width = left + matrix_width + max(0.3, 0.75 * widest * slanted)  # room for the end of the colour bar's labels
     width = max(width, 4.5)  # room for the caption
-    caption = textwrap.fill(CAPTION, int((width - 0.3) * 72 / _CAPTION_FONT * 1.95))
-    bottom = 0.75 + 0.16 * (caption.count('\n') + 1)
+    explained = textwrap.fill(caption(table), int((width - 0.3) * 72 / _CAPTION_FONT * 1.95))
+    bottom = 0.75 + 0.16 * (explained.count('\n') + 1)
     height = top + _ROW * row_count + bottom
 
     figure = Figure(figsize=(width, height), dpi=_DPI, facecolor='white')
     FigureCanvasAgg(figure)
     # one unit of x is a column and one unit of y is a row; the labels are drawn outside of the axes
     axes = figure.add_axes((left / width, bottom / height, matrix_width / width, _ROW * row_count / height))
-    axes.set(xlim=(0, column_count + _GAP), ylim=(row_count, 0))
+    axes.set(xlim=(0, x[-1] + 1), ylim=(row_count, 0))
     axes.axis('off')
-    x = np.arange(column_count) + _GAP * (np.arange(column_count) == column_count - 1)
     for i, row in enumerate(texts):
         axes.text(-0.1 / column, i + 0.5, row[0], ha='right', va='center', fontsize=_FONT)
         for j, gain in enumerate(gains[i]):
@@ -66,17 +71,17 @@ def draw_figure(table, file_format='png', decimals=None):
             if optimised:
                 axes.add_patch(Rectangle((x[j] + 0.05, i + 0.09), 0.9, 0.82, fill=False, edgecolor='#111111',
                                          linewidth=1.6, zorder=3))
-            bold = optimised or j == column_count - 1
+            bold = optimised or j >= len(table.metrics)
             axes.text(x[j] + 0.5, i + 0.52, typeset(gain, decimals), ha='center', va='center',
                       fontsize=_FONT, color=ink(paint), fontweight='bold' if bold else 'normal')
     for j, text in enumerate(header[1:]):
         place = {'ha': 'left', 'rotation': 45, 'rotation_mode': 'anchor'} if slanted else {'ha': 'center'}
         axes.text(x[j] + 0.5, -0.25, text, va='bottom', fontsize=_FONT, clip_on=False,
-                  fontweight='bold' if j == column_count - 1 else 'normal', **place)
+                  fontweight='bold' if j >= len(table.metrics) else 'normal', **place)
     axes.text(-0.1 / column, -0.25, header[0], ha='right', va='bottom', fontsize=_FONT, fontweight='bold')
     _draw_colour_bar(figure, limit, (left / width, (bottom - 0.3) / height,
                                      min(matrix_width, 3) / width, 0.12 / height))
-    figure.text(0.15 / width, (bottom - 0.66) / height, caption, va='top', fontsize=_CAPTION_FONT, color='#444444')
+    figure.text(0.15 / width, (bottom - 0.66) / height, explained, va='top', fontsize=_CAPTION_FONT, color='#444444')
     return figure_file(figure, file_format)
 
 
@@ -95,7 +100,9 @@ def typeset(gain, decimals=None):
     return format_gain(gain, decimals).replace('-', '\N{MINUS SIGN}')
 
 
-def colour_limit(gains):
+def colour_limit(table):
+    """The gain at which the colours of a table saturate, percent; the mean over judges does not change it."""
+    gains = np.column_stack([table.gains, table.average])
     finite = np.abs(gains[np.isfinite(gains)])
     return float(np.clip(np.percentile(finite, 90), 5, 30)) if finite.size else 5.0
 

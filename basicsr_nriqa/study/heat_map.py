@@ -3,7 +3,6 @@ import numpy as np
 
 from basicsr_nriqa.study.figures import colour_limit, typeset
 from basicsr_nriqa.study.markup import details, escape, select
-from basicsr_nriqa.study.metric_names import shown_name
 
 RULES = {'reference': 'reference metric', 'gaming': 'gamed score', 'spectrum': 'pattern'}
 
@@ -12,7 +11,8 @@ def heat_maps(table, flags, decimals):
     """All tables with their controls and legend.
 
     Every cell carries its number and interval as data for the page's script, and all ways to print it. The script
-    shows one table at a time and sorts it; without the script all are there, each with its caption.
+    shows one table at a time and sorts it; without the script all are there, each with its caption. Judges, if there
+    are some, and the other metrics are groups of columns with titles.
 
     Args:
         table (basicsr_nriqa.study.relative_gain.GainTable): The numbers.
@@ -22,7 +22,7 @@ def heat_maps(table, flags, decimals):
     Returns:
         str: HTML.
     """
-    limit = colour_limit(np.column_stack([table.gains, table.average]))
+    limit = colour_limit(table)
     # with one model the average over models is that model
     models, datasets = ([None, *names] if len(names) > 1 else [None] for names in (table.models, table.datasets))
     forms = list(dict.fromkeys([decimals, None, 0]))
@@ -37,7 +37,7 @@ def heat_maps(table, flags, decimals):
              for key in ((model, dataset) for model in models for dataset in datasets) if key in table.views]
     return '\n'.join([
         f'<div class="controls" data-js hidden>{"".join(controls)}</div>',
-        '<p id="view-status" class="status" role="status" aria-live="polite"></p>', *shown, _legend(limit)])
+        '<p id="view-status" class="status" role="status" aria-live="polite"></p>', *shown, _legend(table, limit)])
 
 
 def about(flag, model, dataset):
@@ -66,49 +66,69 @@ def where(table, model, dataset):
 
 
 def _heat_map(table, view, key, flags, forms, limit):
-    names = [*map(shown_name, table.metrics), 'Average']
-    head = ''.join(f'<th scope="col" data-sort{" class=average" * (i == len(names) - 1)}>{escape(name)}</th>'
-                   for i, name in enumerate(names))
+    head = ''.join(f'<th scope="col" data-sort{" class=average" * (j >= len(table.metrics))}>{escape(name)}</th>'
+                   for j, name in enumerate(table.columns))
     place = where(table, *key)
-    rows = '\n'.join(_row(table, view, i, [flag for flag in flags if flag.loss == loss and about(flag, *key)], forms,
-                          limit, names) for i, loss in enumerate(view.losses))
+    numbers = np.stack(view.with_means(), axis=2)
+    rows = '\n'.join(_row(table, loss, row, [flag for flag in flags if flag.loss == loss and about(flag, *key)], forms,
+                          limit) for loss, row in zip(view.losses, numbers))
+    columns, groups = _groups(table)
     model, dataset = (escape(name or '') for name in key)
     return (f'<div class="view" data-model="{model}" data-dataset="{dataset}">\n'
             f'<div class="scroll" role="region" tabindex="0" aria-label="Relative gain, {escape(place)}">\n'
-            f'<table class="gains">\n<caption>Relative gain in percent: {escape(place)}</caption>\n'
-            f'<thead><tr><th scope="col" data-sort="text">Loss</th>{head}<th scope="col">Warnings</th></tr></thead>\n'
+            f'<table class="gains">\n<caption>Relative gain in percent: {escape(place)}</caption>{columns}\n'
+            f'<thead>{groups}<tr><th scope="col" data-sort="text">Loss</th>{head}<th scope="col">Warnings</th></tr>'
+            '</thead>\n'
             f'<tbody>\n{rows}\n</tbody>\n</table></div></div>')
 
 
-def _row(table, view, i, flags, forms, limit, names):
-    loss = view.losses[i]
-    optimised = [*table.optimised[table.losses.index(loss)], False]
-    numbers = zip((*view.gains[i], view.average[i]), (*view.low[i], view.average_low[i]),
-                  (*view.high[i], view.average_high[i]))
-    columns = ''.join(_cell(f'{loss}, {name}', *number, marked, j == len(names) - 1, forms, limit)
-                      for j, (name, number, marked) in enumerate(zip(names, numbers, optimised)))
+def _groups(table):
+    """Where judges are separated: what makes the columns groups, and the row of their headings."""
+    if not table.judges:
+        return '', ''
+    groups = {'Judges, never optimised': len(table.judges),
+              'Optimised by some loss': len(table.metrics) - len(table.judges),
+              'Means': len(table.columns) - len(table.metrics)}
+    columns = ''.join(f'<colgroup span="{count}"></colgroup>' for count in (1, *groups.values(), 1))
+    titles = ''.join(f'<th scope="colgroup" colspan="{count}"><span>{title}</span></th>'
+                     for title, count in groups.items())
+    return columns, f'<tr class="groups"><td></td>{titles}<td></td></tr>\n'
+
+
+def _row(table, loss, numbers, flags, forms, limit):
+    """A line of a table; numbers are (columns, 3): gain and the ends of its interval."""
+    optimised = table.optimised[table.losses.index(loss)]
+    columns = ''
+    for j, (name, number) in enumerate(zip(table.columns, numbers)):
+        kinds, remark = ['apart'] * (j in (len(table.judges), len(table.metrics)) and j > 0), ''
+        if j >= len(table.metrics):
+            kinds.append('average')
+        elif optimised[j]:
+            kinds.append('optimised')
+            remark = '; the loss contained this metric'
+        elif j < len(table.judges):
+            remark = '; a judge: no loss contained this metric'
+        columns += _cell(f'{loss}, {name}', *number, kinds, remark, forms, limit)
     mark = ' <span class="flag" aria-hidden="true">⚑</span>' if flags else ''
     return (f'<tr><th scope="row"><span class="loss">{escape(loss)}</span>{mark}</th>{columns}'
             f'<td class="warnings">{_warnings(flags)}</td></tr>')
 
 
-def _cell(name, gain, low, high, optimised, average, forms, limit):
+def _cell(name, gain, low, high, kinds, remark, forms, limit):
     if np.isnan(gain):
-        kind, strength = 'missing', 0
+        colour, strength = 'missing', 0
     else:
-        kind = 'good' if gain > 0 else 'bad'
+        colour = 'good' if gain > 0 else 'bad'
         strength = round(100 * min(1, abs(gain) / limit))
-    kinds = ' '.join([kind] + ['optimised'] * bool(optimised) + ['average'] * average)
     hint = f'{name}: {_percent(gain)}'
     if not np.isnan(low):
         hint += f', 95 % interval {_percent(low)} to {_percent(high)}'
-    if optimised:
-        hint += '; the loss contained this metric'
+    classes = ' '.join([colour, *kinds])
     numbers = ' '.join(f'data-{key}="{number:.6g}"' for key, number in (('gain', gain), ('low', low), ('high', high))
                        if not np.isnan(number))
     texts = '|'.join(typeset(gain, form) for form in forms)
-    return (f'<td class="{kinds}" style="--strength:{strength}%" {numbers} data-texts="{texts}" '
-            f'title="{escape(hint)}">{typeset(gain, forms[0])}</td>')
+    return (f'<td class="{classes}" style="--strength:{strength}%" {numbers} data-texts="{texts}" '
+            f'title="{escape(hint + remark)}">{typeset(gain, forms[0])}</td>')
 
 
 def _percent(gain):
@@ -130,8 +150,10 @@ def reason(flag):
     return f'{place}: {flag.reason}' if place else flag.reason
 
 
-def _legend(limit):
+def _legend(table, limit):
+    judges = ('<span>Judges: metrics that no loss of this table contained; the column of this name is their mean</span>'
+              if table.judges else '')
     return ('<div class="legend"><span class="scale"><span>≤ \N{MINUS SIGN}'
             f'{limit:.0f} %, worse</span><span class="bar"></span><span>≥ +{limit:.0f} %, better</span></span>'
             '<span><span class="sample optimised">+9</span> the loss contained this metric: no evidence</span>'
-            '<span><span class="flag">⚑</span> there is a warning</span></div>')
+            f'{judges}<span><span class="flag">⚑</span> there is a warning</span></div>')

@@ -27,6 +27,11 @@ _HOW_TO_READ = [
     'The order is that of the average over all metrics. It ranks losses, not pictures: look at the warnings and at the '
     'pictures, too.']
 
+_HOW_TO_READ_JUDGES = (
+    'Judges are metrics that no loss of this table contained: they did not become better by being optimised. They '
+    'stand together, and the column Judges is the mean of their gains. A judge can still profit where it resembles a '
+    'metric that was optimised, as PSNR resembles the Charbonnier loss.')
+
 _HOW_TO_READ_CHECKS = [
     'They compare the saved frames of a fine-tuned model with those of its baseline, and need no reference.',
     'Every spectrum has a strongest frequency. Where its power is many times that of its surroundings and its '
@@ -38,7 +43,8 @@ _HOW_TO_READ_CHECKS = [
 
 def gains_section(gain_table, flags, decimals):
     notes = ''.join(f'<li>{escape(note)}</li>' for note in gain_table.notes)
-    reading = ''.join(f'<li>{escape(line)}</li>' for line in _HOW_TO_READ)
+    reading = ''.join(f'<li>{escape(line)}</li>'
+                      for line in [*_HOW_TO_READ, *[_HOW_TO_READ_JUDGES] * bool(gain_table.judges)])
     return '\n'.join([details('How to read this table', f'<ul>{reading}</ul>'),
                       heat_maps(gain_table, flags, decimals), f'<ul class="notes">{notes}</ul>' if notes else ''])
 

@@ -20,7 +20,7 @@ from basicsr_nriqa.study.comparable import (
     optimised_metrics,
 )
 from basicsr_nriqa.study.equation_1 import relative_gain
-from basicsr_nriqa.study.metric_names import plain_name
+from basicsr_nriqa.study.metric_names import plain_name, shown_name
 from basicsr_nriqa.study.scores import join_names, read_scores
 
 __all__ = ['GainTable', 'View', 'gain_table', 'relative_gain']
@@ -37,6 +37,8 @@ class View:
         losses (list[str]): Rows, in the order of the table: those that have scores here.
         gains, low, high (ndarray): (losses, metrics), percent.
         average, average_low, average_high (ndarray): (losses,), percent, of the mean over all metrics.
+        judges_average, judges_low, judges_high (ndarray | None): (losses,), percent, of the mean over the table's
+            judges; None where it has none.
     """
 
     losses: list
@@ -46,6 +48,20 @@ class View:
     average: np.ndarray
     average_low: np.ndarray
     average_high: np.ndarray
+    judges_average: np.ndarray | None = None
+    judges_low: np.ndarray | None = None
+    judges_high: np.ndarray | None = None
+
+    def with_means(self):
+        """The numbers of all columns that :attr:`GainTable.columns` names.
+
+        Returns:
+            list[ndarray]: Gains and the low and high ends of their intervals, each (losses, columns), percent.
+        """
+        parts = [(self.gains, self.low, self.high), (self.average, self.average_low, self.average_high)]
+        if self.judges_average is not None:
+            parts.append((self.judges_average, self.judges_low, self.judges_high))
+        return [np.column_stack(columns) for columns in zip(*parts)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,10 +70,12 @@ class GainTable:
 
     Attributes:
         losses (list[str]): Row labels.
-        metrics (list[str]): Column labels.
+        metrics (list[str]): Column labels, first those of the judges.
         gains (ndarray): (losses, metrics), percent, averaged over models and datasets; NaN where scores are missing.
         optimised (ndarray): (losses, metrics), bool: the loss of this row contained the metric of this column, so its
             gain is no evidence for better quality.
+        judges (list[str]): Metrics that no loss optimised. Empty where there is nothing to separate, because all or
+            none are such, and where it is not known, because a loss does not say what it optimised.
         lower_better (dict[str, bool]): Direction of each metric.
         baselines (dict[tuple[str, str], dict[str, float]]): ``{(model, dataset): {metric: mean score}}``.
         group_gains (dict[tuple[str, str], dict[str, ndarray]]): ``{(model, dataset): {loss: (metrics,) percent}}``.
@@ -71,12 +89,18 @@ class GainTable:
     metrics: list
     gains: np.ndarray
     optimised: np.ndarray
+    judges: list = field(default_factory=list)
     lower_better: dict = field(default_factory=dict)
     baselines: dict = field(default_factory=dict)
     group_gains: dict = field(default_factory=dict)
     sources: dict = field(default_factory=dict)
     notes: list = field(default_factory=list)
     views: dict = field(default_factory=dict)
+
+    @property
+    def columns(self):
+        """list[str]: Headings: the metrics, ``Average`` and, if there are judges, ``Judges`` for their mean."""
+        return [*map(shown_name, self.metrics), 'Average', *['Judges'] * bool(self.judges)]
 
     @property
     def average(self):
@@ -98,7 +122,9 @@ def gain_table(score_files, baseline='baseline', mixed_versions=False, resamples
     """Compare every tuned model with its baseline, as in Fig. 2.
 
     For each model and dataset: every metric is averaged over the videos first, then the gain is taken (Section III.C).
-    The gains are averaged over models and datasets. Rows are ordered by their mean over metrics, best first.
+    The gains are averaged over models and datasets. Rows are ordered by their mean over metrics, best first. Metrics
+    that no loss optimised, nor a baseline as far as its files say it, are judges and come first; otherwise columns have
+    the order of the first file.
 
     Args:
         score_files (Iterable[str | Path]): Score files, see :mod:`basicsr_nriqa.study.scores`. Their `lower_better`
@@ -130,6 +156,8 @@ def gain_table(score_files, baseline='baseline', mixed_versions=False, resamples
     notes = mixed_versions_notes(sources, mixed_versions)
     optimised = optimised_metrics(sources, losses)
     metrics = list(next(iter(sources[next(iter(base_paths.values()))]['videos'].values())))
+    judges = _judges(metrics, sources, losses, optimised)
+    metrics.sort(key=lambda metric: metric not in judges)
     lower_better = {metric: direction(metric, sources) for metric in metrics}
 
     baselines, group_gains, group_samples, weights = {}, {}, {}, {}
@@ -149,12 +177,19 @@ def gain_table(score_files, baseline='baseline', mixed_versions=False, resamples
     averages = {loss: gains.mean() for loss, gains in _means(group_gains, losses).items()}
     # NaN compares false with everything, so that it needs a place of its own: last
     losses.sort(key=lambda loss: (np.isnan(averages[loss]), -np.nan_to_num(averages[loss]), loss))
-    views = _views(losses, group_gains, group_samples)
+    views = _views(losses, group_gains, group_samples, len(judges))
     return GainTable(
         losses=losses, metrics=metrics, gains=views[None, None].gains,
         optimised=np.array([[plain_name(metric) in optimised.get(loss, ()) for metric in metrics] for loss in losses]),
-        lower_better=lower_better, baselines=baselines, group_gains=group_gains, sources=sources,
+        judges=judges, lower_better=lower_better, baselines=baselines, group_gains=group_gains, sources=sources,
         notes=[*_notes(losses, group_gains, optimised), *notes, *_missing_notes(sources)], views=views)
+
+
+def _judges(metrics, sources, losses, optimised):
+    """The metrics that no file says were optimised, if each loss says it and if there are others."""
+    known = {plain_name(metric) for scores in sources.values() for metric in scores['optimised'] or ()}
+    judges = [metric for metric in metrics if plain_name(metric) not in known]
+    return judges if len(optimised) == len(losses) and len(judges) < len(metrics) else []
 
 
 def _matrix(scores, metrics):
@@ -168,7 +203,7 @@ def _means(groups, losses):
     return {loss: np.mean(row, axis=0) for loss, row in rows.items() if row}
 
 
-def _views(losses, group_gains, group_samples):
+def _views(losses, group_gains, group_samples, judge_count):
     views = {}
     for model in (None, *sorted({model for model, _ in group_gains})):
         for dataset in (None, *sorted({dataset for _, dataset in group_gains})):
@@ -177,16 +212,21 @@ def _views(losses, group_gains, group_samples):
                         if model in (None, group[0]) and dataset in (None, group[1])}, losses)
                 for groups in (group_gains, group_samples))
             if gains:
-                views[model, dataset] = _view(gains, np.stack([*samples.values()], axis=1))
+                views[model, dataset] = _view(gains, np.stack([*samples.values()], axis=1), judge_count)
     return views
 
 
-def _view(gains, samples):
+def _view(gains, samples, judge_count):
     """A view of ``{loss: (metrics,)}`` and (resamples, losses, metrics)."""
-    low, high = interval(samples)
-    average_low, average_high = interval(samples.mean(axis=2))
     matrix = np.stack([*gains.values()])
-    return View([*gains], matrix, low, high, matrix.mean(axis=1), average_low, average_high)
+    # the judges are the first columns
+    judges = _mean(matrix[:, :judge_count], samples[..., :judge_count]) if judge_count else ()
+    return View([*gains], matrix, *interval(samples), *_mean(matrix, samples), *judges)
+
+
+def _mean(gains, samples):
+    """The mean over metrics and the ends of its interval, each (losses,)."""
+    return gains.mean(axis=1), *interval(samples.mean(axis=2))
 
 
 def _notes(losses, group_gains, optimised):
@@ -199,8 +239,9 @@ def _notes(losses, group_gains, optimised):
                          'its row is an average over those.')
     silent = [loss for loss in losses if loss not in optimised]
     if silent:
-        notes.append(f'The score files do not say what these losses optimised, and nothing is marked in their rows: '
-                     f'{join_names(silent)}.')
+        notes.append(f'The score files do not say what these losses optimised: {join_names(silent)}. Nothing is marked '
+                     'in their rows, and no metric is known to be a judge, one that no loss optimised; a key '
+                     "'optimised' in their files would tell.")
     return notes
 
 

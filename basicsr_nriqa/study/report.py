@@ -24,9 +24,9 @@ def write_report(table, folder, *, flags=(), curves=(), scenes=(), options=(), a
         intervals (bool): Put the 95 % intervals behind the gains of ``table.md``.
 
     Returns:
-        list[Path]: ``table.csv`` and ``intervals.csv`` (all digits, no marks), ``table.md``, ``figure.png`` and
-        ``.pdf`` (Fig. 2), ``figure1_NUMBER.png`` and ``.pdf`` for each scene and ``figure3.png`` and ``.pdf`` if there
-        are scenes, ``report.html``.
+        list[Path]: ``table.csv`` and ``intervals.csv`` (all digits, no marks, but the latter says which metrics are
+        judges), ``table.md``, ``figure.png`` and ``.pdf`` (Fig. 2), ``figure1_NUMBER.png`` and ``.pdf`` for each scene
+        and ``figure3.png`` and ``.pdf`` if there are scenes, ``report.html``.
     """
     folder = Path(folder)
     scenes = list(scenes)

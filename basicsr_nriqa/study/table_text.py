@@ -3,14 +3,16 @@ import csv
 import io
 import re
 import unicodedata
+from itertools import zip_longest
 
 import numpy as np
-
-from basicsr_nriqa.study.metric_names import shown_name
 
 CAPTION = ('Relative gain over the baseline in percent; positive is better for every metric. Rows: what was added to '
            'the loss; columns: metrics, averaged over videos, then gains over models and datasets. Framed bold cells: '
            'the loss contained this very metric, and improving what is optimised is no evidence for better quality.')
+JUDGE = '\N{DAGGER}'  # behind the heading of a judge
+_JUDGES = (f'{JUDGE} A judge: a metric that no loss of this table contained. The column Judges is the mean of their '
+           'gains.')
 _INTERVALS = 'In brackets: 95 % intervals, from drawing the videos again and again (bootstrap).'
 _ALL = 'all'
 
@@ -49,23 +51,30 @@ def cells(table, decimals=None, intervals=False):
         intervals (bool): Put the 95 % interval behind every gain.
 
     Returns:
-        list[list[str]]: Loss, metrics and average, (1 + losses) lines.
+        list[list[str]]: Loss and the columns of the table, (1 + losses) lines.
     """
-    texts = [[format_gain(gain, decimals) for gain in row] for row in np.column_stack([table.gains, table.average])]
+    gains, lows, highs = table.views[None, None].with_means()
+    texts = [[format_gain(gain, decimals) for gain in row] for row in gains]
     if intervals:
-        _, lows, highs = _with_average(table.views[None, None])
         texts = [[f'{text} {format_interval(*ends, decimals)}'.rstrip() for text, *ends in zip(*row)]
                  for row in zip(texts, lows, highs)]
-    return [['Loss', *map(shown_name, table.metrics), 'Average'],
-            *([loss, *row] for loss, row in zip(table.losses, texts))]
+    return [['Loss', *table.columns], *([loss, *row] for loss, row in zip(table.losses, texts))]
+
+
+def caption(table):
+    """What rows, columns and marks of a figure or printed table mean; judges have a dagger behind their names."""
+    return f'{CAPTION} {_JUDGES}' if table.judges else CAPTION
 
 
 def console_table(table, decimals=None, intervals=False):
-    """The table as aligned plain text; a star marks what the row's loss optimised. Arguments: see :func:`cells`."""
+    """The table as aligned plain text; a star marks what the row's loss optimised, a dagger the metrics that none did.
+
+    Arguments: see :func:`cells`.
+    """
     header, *rows = cells(table, decimals, intervals)
-    rows = [[row[0], *(text + ('*' if mark else ' ') for text, mark in zip(row[1:], [*marks, False]))]
+    rows = [[row[0], *(text + ('*' if mark else ' ') for text, mark in zip_longest(row[1:], marks))]
             for row, marks in zip(rows, table.optimised)]
-    header = [header[0], *(name + ' ' for name in header[1:])]
+    header = [header[0], *(name + (JUDGE if i < len(table.judges) else ' ') for i, name in enumerate(header[1:]))]
     widths = [max(map(_width, column)) for column in zip(header, *rows)]
     lines = []
     for row in [header, *rows]:
@@ -73,7 +82,8 @@ def console_table(table, decimals=None, intervals=False):
         lines.append('  '.join([row[0] + first, *(blanks + text for blanks, text in zip(others, row[1:]))]))
     lines.insert(1, '-' * _width(lines[0]))
     lines.append('Relative gain over the baseline in percent, positive is better. * optimised by this loss.')
-    return '\n'.join(line.rstrip() for line in [*lines, *([_INTERVALS] if intervals else []), *table.notes])
+    lines += [_JUDGES] * bool(table.judges) + [_INTERVALS] * bool(intervals)
+    return '\n'.join(line.rstrip() for line in [*lines, *table.notes])
 
 
 def _width(text):
@@ -83,15 +93,20 @@ def _width(text):
 
 
 def markdown_table(table, decimals=None, intervals=False):
-    """The table as Markdown; what the row's loss optimised is bold. Arguments: see :func:`cells`."""
+    """The table as Markdown; what the row's loss optimised is bold, a dagger marks the metrics that none optimised.
+
+    Arguments: see :func:`cells`.
+    """
     header, *rows = [[*map(_as_markdown, row)] for row in cells(table, decimals, intervals)]
     for row, marks in zip(rows, table.optimised):
-        row[1:-1] = [f'**{text}**' if mark else text for text, mark in zip(row[1:-1], marks)]
+        row[1:] = [f'**{text}**' if mark else text for text, mark in zip_longest(row[1:], marks)]
+    for i, _ in enumerate(table.judges, 1):
+        header[i] += JUDGE
     lines = [header, ['---', *['---:'] * (len(header) - 1)], *rows]
     text = '\n'.join(f'| {" | ".join(line)} |' for line in lines)
-    caption = CAPTION.replace('Framed bold', 'Bold') + (f' {_INTERVALS}' if intervals else '')
+    explained = caption(table).replace('Framed bold', 'Bold') + (f' {_INTERVALS}' if intervals else '')
     notes = ''.join(f'\n- {_as_markdown(note)}' for note in table.notes)
-    return f'{text}\n\n{caption}\n{notes}\n'.replace('\n\n\n', '\n\n').rstrip() + '\n'
+    return f'{text}\n\n{explained}\n{notes}\n'.replace('\n\n\n', '\n\n').rstrip() + '\n'
 
 
 def _as_markdown(text):
@@ -99,10 +114,12 @@ def _as_markdown(text):
 
 
 def csv_table(table):
-    """The table as CSV with the columns of Fig. 2: ``loss``, one per metric, ``Average``; empty where not available."""
-    gains = np.column_stack([table.gains, table.average])
-    return _csv([['loss', *map(shown_name, table.metrics), 'Average'],
-                 *([loss, *map(_number, row)] for loss, row in zip(table.losses, gains))])
+    """The table as CSV with the columns of Fig. 2: ``loss``, one per metric, ``Average``; empty where not available.
+
+    If there are judges, their metrics come first, and a column ``Judges`` after ``Average`` has their mean.
+    """
+    gains, _, _ = table.views[None, None].with_means()
+    return _csv([['loss', *table.columns], *([loss, *map(_number, row)] for loss, row in zip(table.losses, gains))])
 
 
 def csv_intervals(table):
@@ -112,22 +129,17 @@ def csv_intervals(table):
         table (basicsr_nriqa.study.relative_gain.GainTable): The numbers.
 
     Returns:
-        str: Columns ``loss, model, dataset, metric, gain, low, high``; model and dataset are ``all`` in averages, the
-        metric is ``Average`` in the mean over all; empty where not available.
+        str: Columns ``loss, model, dataset, metric, gain, low, high, judge``; model and dataset are ``all`` in
+        averages, the metric is ``Average`` in the mean over all and ``Judges`` in that over the judges; judge is
+        ``yes`` for the metrics that are judges, else empty; numbers are empty where not available.
     """
-    lines = [['loss', 'model', 'dataset', 'metric', 'gain', 'low', 'high']]
-    columns = [*map(shown_name, table.metrics), 'Average']
+    lines = [['loss', 'model', 'dataset', 'metric', 'gain', 'low', 'high', 'judge']]
+    judge = ['yes' if metric in table.judges else '' for metric in table.metrics]
     for (model, dataset), view in table.views.items():
-        for loss, *rows in zip(view.losses, *_with_average(view)):
-            lines += [[loss, model or _ALL, dataset or _ALL, metric, *map(_number, gain_and_ends)]
-                      for metric, *gain_and_ends in zip(columns, *rows)]
+        for loss, *rows in zip(view.losses, *view.with_means()):
+            lines += [[loss, model or _ALL, dataset or _ALL, metric, *map(_number, gain_and_ends), mark]
+                      for mark, metric, *gain_and_ends in zip_longest(judge, table.columns, *rows, fillvalue='')]
     return _csv(lines)
-
-
-def _with_average(view):
-    """Gains and the low and high ends of their intervals, each (losses, metrics + 1)."""
-    return [np.column_stack(pair) for pair in ((view.gains, view.average), (view.low, view.average_low),
-                                               (view.high, view.average_high))]
 
 
 def _number(value):

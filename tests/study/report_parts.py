@@ -13,31 +13,33 @@ METRICS = ('psnr', 'lpips', 'nima')
 MODELS, DATASETS = ['VRT', 'iSeeBetter'], ['RE<DS>', 'Vimeo']
 
 
-def make_view(gains, losses=LOSSES):
-    """A view whose intervals reach 1 % to both sides, those of the average half of it."""
+def make_view(gains, losses=LOSSES, judges=()):
+    """A view whose intervals reach 1 % to both sides, those of its means a half and a quarter of it."""
     gains = np.asarray(gains, dtype=float)
-    average = gains.mean(axis=1)
-    return View(list(losses), gains, gains - 1, gains + 1, average, average - 0.5, average + 0.5)
+    means = [(mean, mean - reach, mean + reach) for mean, reach in (
+        (gains[:, :count or None].mean(axis=1), reach) for count, reach in ((0, 0.5), (len(judges), 0.25)))]
+    return View(list(losses), gains, gains - 1, gains + 1, *means[0], *(means[1] if judges else ()))
 
 
-def make_table(gains=GAINS, metrics=METRICS, models=MODELS, datasets=DATASETS):
+def make_table(gains=GAINS, metrics=METRICS, models=MODELS, datasets=DATASETS, judges=()):
     """A table; gains grow by 1 % from each model to the next and by 10 % from each dataset to the next, and the last
-    of them lacks the last loss."""
+    of them lacks the last loss. Judges are to be the first of the metrics."""
+    assert list(judges) == list(metrics[:len(judges)])
     metrics, gains = list(metrics), np.array(gains, dtype=float)
     losses = LOSSES[:len(gains)]
     optimised = np.zeros(gains.shape, dtype=bool)
     optimised[0, 1:] = True
     groups = {(model, dataset): gains + i + 10 * j for i, model in enumerate(models)
               for j, dataset in enumerate(datasets)}
-    views = {(None, None): make_view(gains, losses)}
-    views.update({(model, None): make_view(gains + i, losses) for i, model in enumerate(models)})
-    views.update({(None, dataset): make_view(gains + 10 * j, losses) for j, dataset in enumerate(datasets)})
+    views = {(None, None): make_view(gains, losses, judges)}
+    views.update({(model, None): make_view(gains + i, losses, judges) for i, model in enumerate(models)})
+    views.update({(None, dataset): make_view(gains + 10 * j, losses, judges) for j, dataset in enumerate(datasets)})
     last = list(groups)[-1]
-    views.update({group: make_view(own[:2] if group == last else own, losses[:2] if group == last else losses)
+    views.update({group: make_view(own[:2] if group == last else own, losses[:2] if group == last else losses, judges)
                   for group, own in groups.items()})
     scores = {'model': models[0], 'loss': losses[0], 'dataset': datasets[0], 'checkpoint': 'net_g_"5".pth',
               'videos': {'000': {}}, 'versions': {'pyiqa': '0.1.16', 'torch': HOSTILE}}
-    return GainTable(losses=losses, metrics=metrics, gains=gains, optimised=optimised,
+    return GainTable(losses=losses, metrics=metrics, gains=gains, optimised=optimised, judges=list(judges),
                      lower_better={metric: metric == 'lpips' for metric in metrics},
                      baselines={group: dict.fromkeys(metrics, 27.123456) for group in groups},
                      group_gains={group: dict(zip(losses, own)) for group, own in groups.items()},

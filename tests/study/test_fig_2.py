@@ -35,28 +35,43 @@ def console_rows(text, losses):
              .split()] for loss in losses]
 
 
+def without_judges(header, rows, loss='Loss'):
+    """Rows of Fig. 2 from a header and rows of text; the report has one column more, of the metrics without a loss."""
+    assert [header[0], *(name.removesuffix('\N{DAGGER}') for name in header[1:-1])] == [loss, *printed_table()[0]]
+    assert header[-1] == 'Judges'
+    return [row[:-1] for row in rows]
+
+
 def test_the_console_prints_fig_2(table):
-    header, rows = printed_table()
+    _, rows = printed_table()
     text = console_table(table, decimals=0)
-    assert text.splitlines()[0].split() == ['Loss', *header]
-    assert console_rows(text, [row[0] for row in rows]) == rows
+    header = text.splitlines()[0].split()
+    assert without_judges(header, console_rows(text, [row[0] for row in rows])) == rows
+    assert [name for name in header if name.endswith('\N{DAGGER}')] == ['PSNR\N{DAGGER}', 'SSIM\N{DAGGER}']
     order = [line.split('  ')[0] for line in text.splitlines()[2:2 + len(rows)]]
     assert order == [row[0] for row in rows]
 
 
 def test_markdown_prints_fig_2(table):
-    header, rows = printed_table()
+    _, rows = printed_table()
     lines = [line.strip('| ').replace('*', '').split(' | ') for line in
              markdown_table(table, decimals=0).splitlines()[:2 + len(rows)]]
-    assert lines[0] == ['Loss', *header]
-    assert lines[2:] == rows
+    assert without_judges(lines[0], lines[2:]) == rows
 
 
 def test_csv_holds_fig_2_before_rounding(table):
-    header, rows = printed_table()
-    found = list(csv.reader(io.StringIO(csv_table(table))))
-    assert found[0] == ['loss', *header]
-    assert [[row[0], *(f'{float(text):+.0f}' for text in row[1:])] for row in found[1:]] == rows
+    _, rows = printed_table()
+    header, *found = csv.reader(io.StringIO(csv_table(table)))
+    assert [[row[0], *(f'{float(text):+.0f}' for text in row[1:])] for row in without_judges(header, found, 'loss')] \
+        == rows
+
+
+def test_the_judges_of_fig_2_are_those_that_no_loss_contained(table):
+    assert table.judges == ['psnr', 'ssim']
+    _, rows = printed_table()
+    printed = {row[0]: (float(row[1]) + float(row[2])) / 2 for row in rows}
+    found = dict(zip(table.losses, table.views[None, None].judges_average))
+    assert found == pytest.approx(printed, abs=1), 'two numbers that were rounded'
 
 
 def test_every_model_and_dataset_has_fig_2(table):
@@ -91,7 +106,7 @@ def test_the_script_prints_table_and_flags(files, tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(sys, 'argv', ['relative_gain.py', str(files[0].parent), '-o', str(tmp_path), '--decimals', '0'])
     runpy.run_path(str(REPOSITORY / 'scripts' / 'relative_gain.py'), run_name='__main__')
     text = capsys.readouterr().out
-    assert console_rows(text, [row[0] for row in rows]) == rows
+    assert without_judges(text.splitlines()[0].split(), console_rows(text, [row[0] for row in rows])) == rows
     flagged = text.split('Flags of ')[1].split('Written:')[0].splitlines()[1:]
     assert {line.strip().split(': ')[0] for line in flagged if line} == WITH_ARTIFACTS
     assert '| LPIPS & MANIQA | -1 | -0 | **+16** |' in (tmp_path / 'table.md').read_text()

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from report_parts import make_scene, make_table
 
-from basicsr_nriqa.study.figures import draw_figure
+from basicsr_nriqa.study.figures import colour_limit, draw_figure
 from basicsr_nriqa.study.scene_figures import draw_grid, draw_scene
 
 RED, GREEN, BLUE = (200, 0, 0), (0, 200, 0), (0, 0, 200)
@@ -52,6 +52,14 @@ def test_figure_grows_with_the_table():
     # 0.34 inches a row at 150 dpi; the longest label is in both
     assert tall.shape[0] - small.shape[0] == pytest.approx(0.34 * 150, abs=2)
     assert wide.shape[1] > tall.shape[1] + 7 * 0.62 * 150
+
+
+def test_judges_stand_apart_and_their_mean_is_a_column_more():
+    plain, judged = make_table(), make_table(judges=['psnr'])
+    # 0.62 to 0.95 inches a column, and a tenth of one between judges and others
+    wider = pixels(draw_figure(judged)).shape[1] - pixels(draw_figure(plain)).shape[1]
+    assert 0.62 * 1.1 * 150 - 1 < wider < 0.95 * 1.1 * 150 + 1
+    assert colour_limit(judged) == colour_limit(plain)
 
 
 def test_one_extreme_gain_does_not_wash_out_the_others():

@@ -183,6 +183,30 @@ def test_a_click_sorts_and_another_turns_the_order(page):
     assert page.get_by_role('status').inner_text().endswith('Sorted by LPIPS, worst first.')
 
 
+def test_judges_sort_and_explain_themselves_like_other_columns(browser, tmp_path, wrong):
+    file = tmp_path / 'report.html'
+    file.write_text(html_page(make_table(judges=['psnr']), **make_parts()), encoding='utf-8')
+    page = open_page(browser, file, wrong, color_scheme='dark')
+    assert column(page, 4) == ['+7.1', '−36', 'n/a'], 'the average decides the order at first'
+    header(page, 'Judges').get_by_role('button').click()
+    assert column(page, 5) == ['+3.2', '0.0', '−12']
+    assert header(page, 'Judges').get_attribute('aria-sort') == 'descending'
+    assert page.get_by_role('status').inner_text().endswith('Sorted by Judges, best first.')
+    page.locator(f'{SHOWN} td[data-hint]').nth(4).hover()
+    assert page.locator('#hint').inner_text() == f'{LOSSES[0]}, Judges: +3.2 %, 95 % interval +3.0 % to +3.5 %'
+    assert plotted(page, 'loss-chart')[0]['x'] == ['PSNR', 'LPIPS *', 'NIMA *', 'Average', 'Judges']
+    # each title stands above its columns
+    lefts = [[part.bounding_box()['x'] for part in parts] for parts in (
+        page.locator(f'{SHOWN} .groups th').all(), [header(page, name) for name in ('PSNR', 'LPIPS', 'Average')])]
+    assert lefts[0] == pytest.approx(lefts[1], abs=1)
+    assert page.evaluate(STRUCTURE) == []
+    assert page.evaluate(CONTRAST)[1] == []
+    page.set_viewport_size({'width': 390, 'height': 800})
+    assert page.evaluate('document.documentElement.scrollWidth') <= 390
+    page.close()
+    assert not wrong
+
+
 def test_the_keyboard_sorts(page):
     button = header(page, 'PSNR').get_by_role('button')
     button.focus()

@@ -108,7 +108,8 @@ def test_optimised_metrics_are_found_under_any_spelling(tmp_path):
     directions = {'clipiqa+': False}
     files = [write(tmp_path, 'baseline', videos, lower_better=directions),
              write(tmp_path, 'CLIP-IQA', videos, optimised=['clipiqa', 'charbonnier'])]
-    assert gain_table(files).optimised.tolist() == [[True, False, False]]
+    table = gain_table(files)
+    assert dict(zip(table.metrics, *table.optimised.tolist())) == {'clipiqa+': False, 'psnr': False, 'CLIP-IQA': True}
 
 
 def test_what_was_optimised_is_not_guessed_from_the_label(tmp_path):
@@ -117,12 +118,86 @@ def test_what_was_optimised_is_not_guessed_from_the_label(tmp_path):
              write(tmp_path, 'NIMA', videos, optimised=[])]
     table = gain_table(files)
     assert not table.optimised.any()
-    assert table.notes == ['The score files do not say what these losses optimised, and nothing is marked in their '
-                           'rows: LPIPS.']
+    assert table.notes == ['The score files do not say what these losses optimised: LPIPS. Nothing is marked in their '
+                           'rows, and no metric is known to be a judge, one that no loss optimised; a key '
+                           "'optimised' in their files would tell."]
     # what any model's file of the loss says holds for the loss
     files += [write(tmp_path, loss, videos, 'BasicVSRPP', optimised=['lpips']) for loss in ('baseline', 'LPIPS')]
     table = gain_table(files)
-    assert dict(zip(table.losses, table.optimised.tolist())) == {'LPIPS': [True, False], 'NIMA': [False, False]}
+    assert table.metrics == ['psnr', 'lpips']
+    assert dict(zip(table.losses, table.optimised.tolist())) == {'LPIPS': [False, True], 'NIMA': [False, False]}
+
+
+METRICS = ('lpips', 'PSNR', 'nima', 'gmsd')
+
+
+def write_optimised(folder, models=('VRT', 'BasicVSRPP'), metrics=METRICS, videos=4, **optimised):
+    """Files of a baseline and losses on two data sets; scores depend on nothing but their place in the grid."""
+    paths = []
+    for model in models:
+        for dataset in ('REDS', 'Vimeo'):
+            for loss, names in {'baseline': [], **optimised}.items():
+                rng = np.random.default_rng([*f'{model} {dataset} {loss}'.encode()])
+                scores = {f'{i}': dict(zip(METRICS, 1 + rng.random(len(METRICS)))) for i in range(videos)}
+                paths.append(write(folder, loss, {video: {metric: row[metric] for metric in metrics}
+                                                  for video, row in scores.items()}, model, dataset, optimised=names))
+    return paths
+
+
+def test_judges_are_what_no_loss_optimised_and_come_first(tmp_path):
+    table = gain_table(write_optimised(tmp_path, both=['LPIPS', 'niqe'], one=['n_ima'], pixels=[]))
+    assert table.judges == ['PSNR', 'gmsd']
+    assert table.metrics == ['PSNR', 'gmsd', 'lpips', 'nima']
+    assert table.columns == ['PSNR', 'GMSD', 'LPIPS', 'NIMA', 'Average', 'Judges']
+    assert dict(zip(table.losses, table.optimised.tolist())) == {
+        'both': [False, False, True, False], 'one': [False, False, False, True], 'pixels': [False] * 4}
+    assert list(next(iter(table.baselines.values()))) == table.metrics
+    assert not table.notes
+
+
+@pytest.mark.parametrize('models', [('VRT',), ('VRT', 'BasicVSRPP')])
+def test_the_mean_over_judges_is_the_average_of_a_table_that_has_no_other_metric(tmp_path, models):
+    table = gain_table(write_optimised(tmp_path / 'all', models, both=['lpips'], one=['nima', 'lpips']))
+    alone = gain_table(write_optimised(tmp_path / 'judges', models, ('PSNR', 'gmsd'), both=['lpips'], one=['nima']))
+    assert not alone.judges, 'there is nothing to separate'
+    assert set(table.views) == set(alone.views) and len(table.views) == 3 * (1 + len(models))
+    for place, view in table.views.items():
+        same = alone.views[place]
+        order = [same.losses.index(loss) for loss in view.losses]
+        for found, expected in (('judges_average', 'average'), ('judges_low', 'average_low'),
+                                ('judges_high', 'average_high')):
+            np.testing.assert_allclose(getattr(view, found), getattr(same, expected)[order])
+        assert (view.judges_low < view.judges_high).all() and same.judges_average is None
+        gains, low, high = view.with_means()
+        assert gains.shape == low.shape == high.shape == (2, 6)
+        np.testing.assert_array_equal(gains[:, 4:].T, [view.average, view.judges_average])
+        np.testing.assert_array_equal(high[:, 4:].T, [view.average_high, view.judges_high])
+
+
+@pytest.mark.parametrize('optimised', [
+    {'one': [], 'two': ['niqe']}, {'one': ['lpips', 'psnr'], 'two': ['gmsd', 'nima']}, {'one': ['lpips'], 'two': None}])
+def test_nothing_is_separated_where_all_or_none_are_judges_or_a_loss_does_not_tell(tmp_path, optimised):
+    table = gain_table(write_optimised(tmp_path, **optimised))
+    assert table.judges == [] and table.metrics == list(METRICS)
+    assert table.columns[-1] == 'Average'
+    assert table.views[None, None].with_means()[0].shape == (2, 5)
+
+
+@pytest.mark.parametrize(('baseline', 'judges'), [(['psnr'], ['gmsd']), ([], ['PSNR', 'gmsd']),
+                                                  (None, ['PSNR', 'gmsd'])])
+def test_what_a_baseline_optimised_is_no_judge(tmp_path, baseline, judges):
+    files = write_optimised(tmp_path, one=['lpips', 'nima'])
+    write_optimised(tmp_path, models=('VRT',), one=['lpips', 'nima'], baseline=baseline)
+    assert gain_table(files).judges == judges
+
+
+def test_a_missing_score_of_a_judge_leaves_their_mean_missing(tmp_path):
+    rows = {'baseline': [1.0, 1.0, 1.0], 'NIMA': [2.0, float('nan'), 1.0], 'LPIPS': [2.0, 3.0, float('nan')]}
+    table = gain_table([write(tmp_path, loss, {'v': dict(zip(('psnr', 'ssim', 'nima'), row))}, optimised=['nima'])
+                        for loss, row in rows.items()])
+    view = table.views[None, None]
+    means = {loss: pair for loss, *pair in zip(view.losses, view.average, view.judges_average)}
+    np.testing.assert_array_equal([means['NIMA'], means['LPIPS']], [[np.nan, np.nan], [np.nan, 150.0]])
 
 
 def test_one_loss_that_optimised_different_things_is_refused(tmp_path):
@@ -340,11 +415,12 @@ def test_the_script_writes_the_report(tmp_path, run_script):
     code, output, errors = run_script(tmp_path / 'results', '-o', tmp_path / 'report')
     assert code == 0, errors
     line = next(line for line in output.splitlines() if line.startswith('LPIPS'))
-    assert line.split() == ['LPIPS', '-10', '+50*', '+20']
+    assert line.split() == ['LPIPS', '-10', '+50*', '+20', '-10']
     for name in ('table.csv', 'table.md', 'figure.png', 'report.html'):
         assert str(tmp_path / 'report' / name) in output
         assert (tmp_path / 'report' / name).stat().st_size > 0
-    assert (tmp_path / 'report' / 'table.csv').read_text() == 'loss,PSNR,LPIPS,Average\nLPIPS,-10.0,50.0,20.0\n'
+    assert (tmp_path / 'report' / 'table.csv').read_text() == \
+        'loss,PSNR,LPIPS,Average,Judges\nLPIPS,-10.0,50.0,20.0,-10.0\n'
 
 
 def test_the_script_prints_intervals_flags_and_what_was_mixed(tmp_path, monkeypatch, capsys):

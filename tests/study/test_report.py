@@ -106,6 +106,31 @@ def test_cells_carry_number_interval_and_marks(page):
     assert not {'data-gain', 'data-low', 'data-high'} & set(cells[10])
 
 
+def test_judges_are_a_group_of_columns_with_a_mean_of_their_own():
+    page = Page(html_page(make_table(judges=['psnr'])))
+    groups, header, first, *_ = page.tables['Relative gain in percent: average over 2 models and 2 datasets']
+    assert groups == ['', 'Judges, never optimised', 'Optimised by some loss', 'Means', '']
+    assert header == ['Loss', 'PSNR', 'LPIPS', 'NIMA', 'Average', 'Judges', 'Warnings']
+    assert first[1:6] == ['+3.2', '+18', '0.0', '+7.1', '+3.2']
+    titles = [attributes for attributes in page.all('th') if attributes['scope'] == 'colgroup'][:3]
+    assert [attributes['colspan'] for attributes in titles] == ['1', '2', '2']
+    # the groups of which they are the titles
+    assert [attributes['span'] for attributes in page.all('colgroup')][:5] == ['1', '1', '2', '2', '1']
+    cells = [attributes for attributes in page.all('td') if 'title' in attributes][:5]
+    assert cells[0]['title'] == ('LPIPS & NIMA, PSNR: +3.2 %, 95 % interval +2.2 % to +4.2 %; a judge: no loss '
+                                 'contained this metric')
+    assert cells[4]['title'] == 'LPIPS & NIMA, Judges: +3.2 %, 95 % interval +3.0 % to +3.5 %'
+    assert [cell['class'].split()[1:] for cell in cells] == [[], ['apart', 'optimised'], ['optimised'],
+                                                             ['apart', 'average'], ['average']]
+    assert 'Judges are metrics that no loss' in page.text and 'Judges: metrics that no loss' in page.text
+    last = page.tables['Relative gain in percent: iSeeBetter, Vimeo']
+    assert [row[5] for row in last[2:]] == ['+14', '+11'], 'of each model and dataset'
+
+
+def test_without_judges_nothing_is_said_of_them(page):
+    assert 'judge' not in page.text.lower() and not page.all('colgroup')
+
+
 def test_decimals_are_offered_and_shown_at_first():
     page = Page(html_page(make_table(), decimals=2))
     cell = next(attributes for attributes in page.all('td') if 'data-texts' in attributes)

@@ -8,6 +8,7 @@ import pytest
 
 from basicsr_nriqa.study.relative_gain import GainTable, View
 from basicsr_nriqa.study.table_text import (
+    caption,
     cells,
     console_table,
     csv_intervals,
@@ -31,6 +32,15 @@ def table():
     return GainTable(losses=LOSSES, metrics=['psnr', 'lpips', 'paq2piq'], gains=GAINS, optimised=optimised,
                      notes=['Something & more.'],
                      views={(None, None): view, ('VRT', 'REDS'): View(LOSSES[2:], *last)})
+
+
+@pytest.fixture
+def judged(table):
+    """The same with PSNR as the only metric that no loss optimised."""
+    psnr = GAINS[:, 0]
+    views = {place: replace(view, judges_average=psnr[-len(view.losses):], judges_low=psnr[-len(view.losses):] - 2,
+                            judges_high=psnr[-len(view.losses):] + 2) for place, view in table.views.items()}
+    return replace(table, judges=['psnr'], views=views)
 
 
 @pytest.mark.parametrize(('gain', 'decimals', 'text'), [
@@ -88,9 +98,39 @@ def test_csv_of_intervals_has_every_gain_of_every_view(table):
     rows = list(csv.DictReader(io.StringIO(csv_intervals(table))))
     assert len(rows) == (3 + 1) * 4
     assert rows[0] == {'loss': 'LPIPS & NIMA', 'model': 'all', 'dataset': 'all', 'metric': 'PSNR', 'gain': '3.2',
-                       'low': '2.2', 'high': '4.2'}
+                       'low': '2.2', 'high': '4.2', 'judge': ''}
     assert rows[7]['metric'] == 'Average' and float(rows[7]['low']) == GAINS[1].mean() - 0.5
-    assert list(rows[12].values()) == ['HyperIQA', 'VRT', 'REDS', 'PSNR', '-12.0', '-13.0', '']
+    assert list(rows[12].values()) == ['HyperIQA', 'VRT', 'REDS', 'PSNR', '-12.0', '-13.0', '', '']
+
+
+def test_judges_are_marked_and_their_mean_is_the_last_column(judged):
+    lines = console_table(judged).splitlines()
+    assert lines[0].split() == ['Loss', 'PSNR†', 'LPIPS', 'PaQ-2-PiQ', 'Average', 'Judges']
+    assert lines[2].split() == ['LPIPS', '&', 'NIMA', '+3.2', '+18*', '0.0*', '+7.1', '+3.2']
+    assert lines[4].split()[-2:] == ['n/a', '-12'], 'the missing score is none of theirs'
+    assert lines[0].index('Judges') + len('Judges') == len(lines[2])
+    lines = markdown_table(judged).splitlines()
+    assert lines[0] == '| Loss | PSNR† | LPIPS | PaQ-2-PiQ | Average | Judges |'
+    assert lines[2] == '| LPIPS & NIMA | +3.2 | **+18** | **0.0** | +7.1 | +3.2 |'
+    assert cells(judged, intervals=True)[1][-1] == '+3.2 [+1.2, +5.2]'
+
+
+def test_judges_are_explained_where_there_are_some(table, judged):
+    explanation = '† A judge: a metric that no loss of this table contained.'
+    for text in (console_table, markdown_table, caption):
+        assert explanation in text(judged)
+        assert not re.search('judge|†', text(table), re.IGNORECASE)
+
+
+def test_csv_has_the_mean_over_the_judges_last_and_says_which_they_are(judged):
+    header, *rows = csv.reader(io.StringIO(csv_table(judged)))
+    assert header == ['loss', 'PSNR', 'LPIPS', 'PaQ-2-PiQ', 'Average', 'Judges']
+    assert [float(row[-1]) for row in rows] == [3.2, 0.0, -12.0]
+    rows = list(csv.DictReader(io.StringIO(csv_intervals(judged))))
+    assert len(rows) == (3 + 1) * 5
+    assert {row['metric'] for row in rows if row['judge'] == 'yes'} == {'PSNR'}
+    assert list(rows[4].values()) == ['LPIPS & NIMA', 'all', 'all', 'Judges', '3.2', '1.2000000000000002', '5.2', '']
+    assert list(rows[-1].values())[:5] == ['HyperIQA', 'VRT', 'REDS', 'Judges', '-12.0']
 
 
 def test_markdown_is_one_table_with_bold_marks(table):

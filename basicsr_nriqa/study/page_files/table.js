@@ -9,6 +9,11 @@ function shownView() {
   return views.find((view) => !view.hidden);
 }
 
+// Of the columns; a row above them may hold the titles of groups of columns.
+function headersOf(view) {
+  return [...view.querySelector("thead").lastElementChild.cells];
+}
+
 function valueOf(id) {
   return document.getElementById(id)?.value ?? "";
 }
@@ -18,7 +23,7 @@ function numberOf(row, column) {
 }
 
 function sortView(view, column, descending) {
-  const headers = [...view.querySelectorAll("thead th")];
+  const headers = headersOf(view);
   const byText = headers[column].dataset.sort === "text";
   const body = view.querySelector("tbody");
   const sign = descending ? -1 : 1;
@@ -42,7 +47,7 @@ function describeView() {
     status.textContent = "There are no scores of this model on this dataset.";
     return;
   }
-  const header = view.querySelectorAll("thead th")[order.column].textContent;
+  const header = headersOf(view)[order.column].textContent;
   const way = header === "Loss" ? (order.descending ? "Z to A" : "A to Z") : order.descending ? "best first" : "worst first";
   status.textContent = `${view.querySelector("caption").textContent}. Sorted by ${header}, ${way}.`;
 }
@@ -136,7 +141,7 @@ for (const view of views) {
   }
 }
 
-order.column = [...views[0].querySelectorAll("thead th")].findIndex((header) => header.className === "average");
+order.column = headersOf(views[0]).findIndex((header) => header.className === "average");
 for (const id of ["choose-model", "choose-dataset"]) document.getElementById(id)?.addEventListener("change", showView);
 document.getElementById("choose-decimals").addEventListener("change", showDecimals);
 document.addEventListener("scroll", () => {
