@@ -1,4 +1,5 @@
 """The guard of a training: watches its validations for what the paper saw with artifacts, and says when to end it."""
+import math
 from pathlib import Path
 
 import torch
@@ -6,7 +7,7 @@ from basicsr.utils import get_root_logger
 from torch import distributed
 
 from basicsr_nriqa.iqa import metric_info
-from basicsr_nriqa.losses import metrics_of
+from basicsr_nriqa.losses import IQAEnsembleLoss, metrics_of
 from basicsr_nriqa.metrics.iqa_metric import cached_metric
 from basicsr_nriqa.models.guard_findings import Look, compare_clips, compare_means
 from basicsr_nriqa.models.guard_options import GuardOptions
@@ -74,13 +75,12 @@ class Guard:
         if val.get('guard') is None:
             return None
         measured = {entry['metric']: entry for entry in (val.get('metrics') or {}).values() if 'metric' in entry}
+        loss_opts = {'pix': opt['train'].get('pixel_opt'), **(opt['train'].get('iqa_opt') or {})}
         optimised, no_reference = {}, []
         for name, loss in losses.items():
-            found = [info.name for info in metrics_of(loss) if not info.full_reference]
+            found = _optimised(loss, loss_opts.get(name) or {})
             no_reference += [name] if found else []
-            loss_opt = (opt['train'].get('iqa_opt') or {}).get(name, {})
-            weights = {'weights': loss_opt['weights']} if 'weights' in loss_opt else {}
-            for metric in found:  # as it is measured; how a loss draws crops is of training only
+            for metric, weights in found.items():  # as it is measured; how a loss draws crops is of training only
                 optimised[metric] = {key: value for key, value in measured.get(metric, weights).items()
                                      if key not in _NOT_OF_A_METRIC}
         return cls(GuardOptions(**val['guard']), lower_better, optimised, no_reference,
@@ -108,17 +108,17 @@ class Guard:
             needed = self.optimised or self.options.spectrum
             count = min(self.options.clips, len(clips)) if needed else 0
             return frozenset(clips[index * len(clips) // count] for index in range(count))
-        chosen = frozenset(self._of_start(dataset)['clips'])
+        return self._watched_at_start(dataset, clips)
+
+    def _watched_at_start(self, dataset, clips):
+        if dataset not in self.start:
+            raise OptionsError(f'val:guard: {dataset} was no validation set when this training started, so there is '
+                               f'nothing to compare it with. Take it out. {_ANEW}')
+        chosen = frozenset(self.start[dataset]['clips'])
         if not chosen <= set(clips):
             raise OptionsError(f'val:guard: the validation set {dataset} lacks clips that were looked at when the '
                                f"training started: {', '.join(sorted(chosen - set(clips)))}. Restore them. {_ANEW}")
         return chosen
-
-    def _of_start(self, dataset):
-        if dataset not in self.start:
-            raise OptionsError(f'val:guard: {dataset} was no validation set when this training started, so there is '
-                               f'nothing to compare it with. Take it out. {_ANEW}')
-        return self.start[dataset]
 
     def look(self, iteration, dataset, item, result):
         """Measure a clip, on the rank that has it; at the start keep its frames.
@@ -134,7 +134,7 @@ class Guard:
 
         Raises:
             OptionsError: the frames are too small for a spectrum, or not as many or as large as at the start.
-            DataError: a frame of the start is damaged.
+            CheckpointError: frames of the start cannot be written, or later are missing or damaged.
         """
         clip, spectrum, digest = item['folder'], None, None
         frames = torch.stack([frame.mul(255).round().to(torch.uint8) for frame in result])
@@ -147,6 +147,8 @@ class Guard:
             if iteration == 0:
                 self.frames.write(dataset, clip, item['frames'], frames)
                 digest = self.frames.digest(dataset, clip)
+            else:
+                self._check_frames(dataset, clip)
             start = self.frames.read(dataset, clip)
             if start.shape != frames.shape:
                 raise OptionsError(f'val:guard: the clip {clip} of {dataset} is now {tuple(frames.shape)} (frames, '
@@ -175,7 +177,7 @@ class Guard:
                 get_root_logger().warning(f'val:guard:spectrum: the clips of {dataset} are too few or too small to '
                                           'tell a pattern from chance; look at more of them (val:guard:clips).')
             return
-        start = self._of_start(dataset)
+        start = self.start[dataset]
         directions = {metric: metric_info(metric).lower_better for metric in self.optimised}
         both = (compare_means(self.options.anchors, self.lower_better, start['means'], means),
                 compare_clips(self.rule, directions, start['clips'], looks))
@@ -200,11 +202,10 @@ class Guard:
             bool: Whether this validation passed.
 
         Raises:
-            OptionsError: at the start: an anchor was measured on no set.
+            OptionsError: at the start: an anchor was measured on no set, or a score is NaN.
         """
-        for name in self.options.anchors if iteration == 0 else ():
-            if not any(name in start['means'] for start in self.start.values()):
-                raise OptionsError(f'val:guard:anchors:{name}: no validation set has GT, with which it compares.')
+        if iteration == 0:
+            self._check_comparable()
         failed, logger = _of_rank_0(bool(self._failed)), get_root_logger()
         scalars, self._failed, self._scalars = self._scalars, [], {}
         self.violations = self.violations + 1 if failed else 0
@@ -226,6 +227,20 @@ class Guard:
                 tb_logger.add_scalar(name, value, iteration)
         return not failed
 
+    def _check_comparable(self):
+        for name in self.options.anchors:
+            if not any(name in start['means'] for start in self.start.values()):
+                raise OptionsError(f'val:guard:anchors:{name}: no validation set has GT, with which it compares.')
+        for dataset, start in self.start.items():
+            scores = [(f'anchors:{name}', start['means'].get(name, 0)) for name in self.options.anchors]
+            scores += [(f'least_kept (of {name})', score) for kept in start['clips'].values()
+                       for name, perturbed in kept['scores'].items() for score in perturbed.values()]
+            for check, score in scores:
+                if math.isnan(score):
+                    raise OptionsError(f'val:guard:{check}: the score of the start network on {dataset} is NaN, so '
+                                       'there is nothing to compare with. Leave this check, or the clips that have no '
+                                       'score, out.')
+
     def state_dict(self):
         """All that a resumed training needs to decide as the uninterrupted one, besides the frames."""
         return {name: getattr(self, name) for name in ('start', 'factor', 'violations', 'good', 'stopped')}
@@ -235,32 +250,53 @@ class Guard:
         for name, value in state.items():
             setattr(self, name, value)
 
-    def check_start(self):
+    def check_start(self, sets):
         """Check, before a resumed training goes on, that all is there that the options ask to compare with.
 
         The start network itself is not, so that nothing of it could be made again.
+
+        Args:
+            sets (dict[str, Sequence[str]]): Validation set -> names of its clips.
 
         Raises:
             OptionsError: the start was not measured so.
             CheckpointError: frames of the start are missing or damaged.
         """
-        sets = self.start.values()
-        clips = [(dataset, clip, kept) for dataset, start in self.start.items()
-                 for clip, kept in start['clips'].items()]
-        missing = [f'anchors:{name}' for name in self.options.anchors if not any(name in one['means'] for one in sets)]
+        if not self.start:
+            raise _not_measured('the start network')
+        watched = [(dataset, clip) for dataset, names in sets.items()
+                   for clip in sorted(self._watched_at_start(dataset, names))]
+        means = {name for dataset in sets for name in self.start[dataset]['means']}
+        clips = [self.start[dataset]['clips'][clip] for dataset, clip in watched]
+        missing = [f'anchors:{name}' for name in self.options.anchors if name not in means]
         missing += [f'least_kept (of {name})' for name in self.optimised
-                    if not clips or any(name not in kept['scores'] for _, _, kept in clips)]
-        if self.options.spectrum and not (clips and all(kept['digest'] for _, _, kept in clips)):
+                    if not clips or any(name not in kept['scores'] for kept in clips)]
+        if self.options.spectrum and not (clips and all(kept['digest'] for kept in clips)):
             missing.append('spectrum')
-        if missing or not self.start:
-            what = f"what {', '.join(missing)} asks for was" if self.start else 'the start network was'
-            raise OptionsError(f'val:guard: {what} not measured when this training started, so there is nothing to '
-                               f'compare with. {_ANEW}')
-        for dataset, clip, kept in clips if self.options.spectrum else ():
-            if self.frames.digest(dataset, clip) != kept['digest']:
-                raise CheckpointError(f'{self.frames.folder / dataset / clip}: missing or damaged. It is the output of '
-                                      'the start network, with which val:guard compares. Restore it, set '
-                                      f'val:guard:spectrum to false, or start anew (without --auto_resume).')
+        if missing:
+            raise _not_measured(f"what {', '.join(missing)} asks for")
+        for dataset, clip in watched if self.options.spectrum else ():
+            self._check_frames(dataset, clip)
+
+    def _check_frames(self, dataset, clip):
+        if self.frames.digest(dataset, clip) != self.start[dataset]['clips'][clip]['digest']:
+            raise CheckpointError(f'{self.frames.folder / dataset / clip}: missing or damaged. It is the output of the '
+                                  'start network, with which val:guard compares. Restore it, set val:guard:spectrum to '
+                                  'false, or start anew (without --auto_resume).')
+
+
+def _not_measured(what):
+    return OptionsError(f'val:guard: {what} was not measured when this training started, so there is nothing to '
+                        f'compare with. {_ANEW}')
+
+
+def _optimised(loss, options):
+    """No-reference metrics of a loss -> the option ``weights`` that it gives them, if any."""
+    if isinstance(loss, IQAEnsembleLoss):
+        members = zip(loss.members, loss.member_options(options).values())
+        return {metric: weights for member, own in members for metric, weights in _optimised(member, own).items()}
+    weights = {'weights': options['weights']} if 'weights' in options else {}
+    return {info.name: weights for info in metrics_of(loss) if not info.full_reference}
 
 
 def _of_rank_0(value):

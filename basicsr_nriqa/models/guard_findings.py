@@ -92,6 +92,9 @@ def compare_clips(rule, lower_better, start, now):
         entry = gaming[metric] = perturbed_gains(
             {clip: {'tuned': look.scores[metric], 'baseline': start[clip]['scores'][metric]}
              for clip, look in now.items()}, lower)
+        if math.isnan(entry['gain']):
+            findings.failed.append(f'The score in {shown_name(metric)}, {entry["tuned"]:.4g}, cannot be compared with '
+                                   f'that of the start, {entry["baseline"]:.4g}.')
         kept = [perturbed['kept'] for perturbed in entry['perturbations'].values() if perturbed['kept'] is not None]
         if kept:
             findings.scalars[f'{metric}_kept'] = min(kept)
@@ -102,7 +105,7 @@ def compare_clips(rule, lower_better, start, now):
     spectrum = DifferenceSpectrum.merged(spectra).result() if spectra else {'peaks': [], 'blocks': 0}
     flags = artifact_flags([{'model': '', 'loss': '', 'dataset': '', 'gaming': gaming, 'spectrum': spectrum,
                              'settings': SETTINGS}], rule)
-    findings.failed = [flag.reason for flag in flags]
+    findings.failed += [flag.reason for flag in flags]
     if spectrum['peaks'] and spectrum['blocks'] >= rule.least_blocks:
         peak = next((peak for peak in spectrum['peaks'] if peak['amplitude'] >= rule.least_amplitude),
                     spectrum['peaks'][0])

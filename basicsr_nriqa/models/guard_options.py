@@ -74,8 +74,13 @@ def guard_problems(opt):
     if not found and GuardOptions(**guard) == GuardOptions(**{**guard, 'anchors': {}, 'least_kept': None,
                                                               'spectrum': False}):
         found.append(('val:guard', 'there is nothing to check: give anchors, least_kept or spectrum.'))
-    if not any(phase.split('_')[0] == 'val' for phase in opt['datasets']):
+    sets = [(phase, dataset.get('name')) for phase, dataset in opt['datasets'].items() if phase.split('_')[0] == 'val']
+    if not sets:
         found.append(('val:guard', 'needs a validation set (datasets:val).'))
+    for index, (phase, name) in enumerate(sets):
+        if name in [earlier for _, earlier in sets[:index]]:
+            found.append((f'datasets:{phase}:name', f"another validation set is called '{name}', too; val:guard tells "
+                                                    'them apart by their names.'))
     return found
 
 

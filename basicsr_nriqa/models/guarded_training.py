@@ -18,13 +18,16 @@ class GuardedTraining:
         if self.guard.judge(iteration, tb_logger) and get_dist_info()[0] == 0:
             save_whole(self.networks_content(*self._guarded(), iteration), self._good_file)
 
-    def check_guard(self):
+    def check_guard(self, datasets):
         """Check, before a resumed training goes on, that all is there with which the guard compares.
+
+        Args:
+            datasets (Iterable[ClipTestDataset]): The validation sets.
 
         Raises:
             OptionsError: it is not; the message says what to do.
         """
-        self.guard.check_start()
+        self.guard.check_start({dataset.opt['name']: dataset.names for dataset in datasets})
         try:
             kept = load_whole(self._good_file)['trained_with']['iteration']
         except CheckpointError as error:

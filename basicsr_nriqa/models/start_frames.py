@@ -8,6 +8,7 @@ import torch
 from basicsr_nriqa.data.clip_store import natural
 from basicsr_nriqa.data.image_codec import decode_image, encode_image
 from basicsr_nriqa.files import sha256, write_atomically
+from basicsr_nriqa.training.state import CheckpointError
 
 
 class StartFrames:
@@ -27,10 +28,19 @@ class StartFrames:
             dataset, clip (str): What it is called.
             names (Sequence[str]): Of its t frames.
             frames (Tensor): (t,3,h,w) uint8, RGB.
+
+        Raises:
+            CheckpointError: it cannot be written.
         """
-        for name, frame in zip(names, frames):
-            image = np.ascontiguousarray(frame.permute(1, 2, 0).flip(-1).cpu().numpy())
-            write_atomically(self.folder / dataset / clip / f'{name}.png', encode_image(image))
+        folder = self.folder / dataset / clip
+        try:
+            for name, frame in zip(names, frames):
+                image = np.ascontiguousarray(frame.permute(1, 2, 0).flip(-1).cpu().numpy())
+                write_atomically(folder / f'{name}.png', encode_image(image))
+        except OSError as error:
+            raise CheckpointError(f'{folder}: cannot be written ({error.strerror or error}). val:guard keeps the '
+                                  'output of the start network there. Make room, or set val:guard:clips lower or '
+                                  'val:guard:spectrum to false, and start again.') from error
 
     def read(self, dataset, clip):
         """A clip as it was written, on the CPU.
@@ -47,4 +57,4 @@ class StartFrames:
         return hashlib.sha256(''.join(digests).encode()).hexdigest()
 
     def _files(self, dataset, clip):
-        return sorted((self.folder / dataset / clip).glob('*.png'), key=lambda path: natural(path.name))
+        return sorted((self.folder / dataset / clip).glob('*.png'), key=lambda path: natural(path.stem))

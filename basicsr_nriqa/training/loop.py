@@ -37,6 +37,7 @@ class TrainingLoop:
         self.samples = 0  # of this epoch, of all ranks
         self.checkpoints = Checkpoints(opt)
         self.saved = None  # iteration of the last checkpoint
+        self.validated = None  # iteration of the last complete validation
         self._streams = None  # to be restored before the next step
         self.guard, self.ended = getattr(model, 'guard', None), False
         if resume_state:
@@ -54,6 +55,7 @@ class TrainingLoop:
         if self.rank < len(state.get('rng', ())):
             self._streams = state['rng'][self.rank]
         done = self.checkpoints.validated(self.saved)
+        self.validated = self.saved if done else None
         barrier()  # before rank 0 says that it is done
         best = (done or state).get('best_metric_results') or state.get('best_metric_results')
         if best:
@@ -61,7 +63,7 @@ class TrainingLoop:
         if self.guard:
             if done and done['guard']:
                 self.guard.load_state_dict(done['guard'])
-            self.model.check_guard()
+            self.model.check_guard([loader.dataset for loader in self.val_loaders])
             self._end_if_stopped()
         if self.ended:
             get_root_logger().info(f'This training was ended by val:guard after iteration {self.guard.stopped}; there '
@@ -126,11 +128,11 @@ class TrainingLoop:
         """
         stop.in_validation = iteration == self.saved
         with undisturbed():
-            # a metric that draws crops shall give the same score if the validation has to be done again
-            seed_cpu_streams(self.opt['manual_seed'], iteration, self.rank)
+            # a metric that draws crops shall draw the same in each validation, which are compared with each other
+            seed_cpu_streams(self.opt['manual_seed'], self.rank)
             for loader in self.val_loaders:
                 self.model.validation(loader, iteration, self.tb_logger, self.opt['val']['save_img'])
-        stop.in_validation = False
+        stop.in_validation, self.validated = False, iteration
         if self.guard:
             self.model.judge(iteration, self.tb_logger)
             if self.guard.stopped is not None and iteration != self.saved:
@@ -151,8 +153,9 @@ class TrainingLoop:
             self.model.load_good()
 
     def finish(self, iteration):
-        """After the last iteration, and after the latest networks are saved: validate, unless that is just done."""
-        if self.opt.get('val') is not None and not self._validates_at(iteration) and not self.ended:
+        """After the last iteration, and after the latest networks are saved: validate, unless that is done, be it by
+        an earlier start: a guard would count it twice."""
+        if self.opt.get('val') is not None and iteration != self.validated and not self.ended:
             self.validate(iteration)
             if self.ended:
                 self.model.save(epoch=-1, current_iter=-1)

@@ -10,8 +10,10 @@ from basicsr.losses import build_loss
 from basicsr.utils import get_root_logger
 
 from basicsr_nriqa.models.guard import Guard
+from basicsr_nriqa.models.guard_findings import Look
 from basicsr_nriqa.models.guard_options import GuardOptions, guard_problems
 from basicsr_nriqa.options import OptionsError
+from basicsr_nriqa.training.state import CheckpointError
 
 
 @pytest.fixture
@@ -69,7 +71,7 @@ def test_a_restored_guard_decides_as_the_one_that_was_saved(tmp_path):
     torch.save(guard.state_dict(), tmp_path / 'state')
     restored = Guard(guard.options, guard.lower_better, {}, ('nima',), '.')
     restored.load_state_dict(torch.load(tmp_path / 'state', weights_only=True))
-    restored.check_start()
+    restored.check_start({'set_0': ['a', 'b']})
     for iteration, psnr in enumerate((29, 29, 30, 29, 29, 29), 2):
         assert _judged(guard, iteration, psnr) == _judged(restored, iteration, psnr)
         assert restored.state_dict() == guard.state_dict()
@@ -105,7 +107,7 @@ def test_what_cannot_be_compared_is_refused():
     guard = _guard()
     guard.options = GuardOptions(anchors={'ssim': 1})
     with pytest.raises(OptionsError, match='what anchors:ssim, spectrum asks for was not measured'):
-        guard.check_start()
+        guard.check_start({'set_0': ['a', 'b']})
     with pytest.raises(OptionsError, match='val:guard:anchors:ssim: no validation set has GT'):
         guard.judge(0)
     small = {'folder': 'a', 'frames': ['im1']}
@@ -116,14 +118,44 @@ def test_what_cannot_be_compared_is_refused():
 def test_frames_of_the_start_are_kept_to_the_bit(tmp_path):
     guard = _guard(tmp_path, spectrum=True)
     frames = torch.randint(0, 256, (11, 3, 64, 80))
-    names = [f'im{number}' for number in range(1, 12)]
+    names = ['im', *(f'im-{number}' for number in range(1, 11))]  # with the suffix, im.png would come last
     look = guard.look(0, 'set_0', {'folder': '00001/0266', 'frames': names}, frames / 255)
+    guard.start['set_0']['clips']['00001/0266'] = {'scores': {}, 'digest': look.digest}
     assert torch.equal(guard.frames.read('set_0', '00001/0266'), frames)
-    saved = cv2.imread(str(tmp_path / 'set_0/00001/0266/im10.png'))
-    assert torch.equal(torch.from_numpy(saved).flip(-1).permute(2, 0, 1), frames[9])
+    saved = cv2.imread(str(tmp_path / 'set_0/00001/0266/im-10.png'))
+    assert torch.equal(torch.from_numpy(saved).flip(-1).permute(2, 0, 1), frames[10])
     with pytest.raises(OptionsError, match=r'00001/0266 of set_0 is now \(9, 3, 64, 80\) .* was \(11, 3, 64, 80\)'):
         guard.look(1, 'set_0', {'folder': '00001/0266', 'frames': names}, frames[:9] / 255)
     assert look.spectrum.result()['identical'] and look.digest == guard.frames.digest('set_0', '00001/0266')
+    (tmp_path / 'set_0/00001/0266/im-3.png').unlink()
+    with pytest.raises(CheckpointError, match='00001/0266: missing or damaged'):
+        guard.look(1, 'set_0', {'folder': '00001/0266', 'frames': names}, frames / 255)
+
+
+def test_frames_that_cannot_be_written_are_one_clear_error(tmp_path):
+    (tmp_path / 'set_0').write_text('in the way')
+    with pytest.raises(CheckpointError, match=r'set_0/a: cannot be written \(Not a directory\)\. .* Make room'):
+        _guard(tmp_path, spectrum=True).look(0, 'set_0', {'folder': 'a', 'frames': ['im1']}, torch.zeros(1, 3, 64, 64))
+
+
+def test_a_start_without_a_score_is_refused():
+    guard = Guard(GuardOptions(anchors={'psnr': 1}, spectrum=False), {'psnr': False}, {'nima': {}}, ('nima',), '.')
+    guard.take(0, 'set_0', {'a': {'psnr': math.nan}}, {})
+    with pytest.raises(OptionsError, match='val:guard:anchors:psnr: the score of the start network on set_0 is NaN'):
+        guard.judge(0)
+    guard.take(0, 'set_0', {'a': {'psnr': math.inf}}, {'a': Look({'nima': {'none': 5., 'jpeg': math.nan}})})
+    with pytest.raises(OptionsError, match=r'val:guard:least_kept \(of nima\): .* on set_0 is NaN'):
+        guard.judge(0)
+
+
+def test_sets_that_are_not_those_of_the_start_are_missed_before_a_resumed_training_goes_on():
+    guard = _guard()
+    guard.check_start({'set_1': ['a', 'b']})
+    with pytest.raises(OptionsError, match='new was no validation set when this training started'):
+        guard.check_start({'set_0': ['a', 'b'], 'new': ['a']})
+    guard.start['set_1']['means'] = {}  # without GT
+    with pytest.raises(OptionsError, match='what anchors:psnr asks for was not measured'):
+        guard.check_start({'set_1': ['a', 'b']})
 
 
 @pytest.mark.parametrize('guard, words', [
@@ -152,6 +184,9 @@ def test_options_that_are_fine():
                    'metrics': {'psnr': {}}}, 'datasets': {'val_2': {}}}
     assert guard_problems(opt) == [] and guard_problems({**opt, 'val': None}) == []
     assert guard_problems({**opt, 'datasets': {}}) == [('val:guard', 'needs a validation set (datasets:val).')]
+    same = {phase: {'name': 'one'} for phase in ('train', 'val', 'val_2')}
+    (where, problem), = guard_problems({**opt, 'datasets': same})
+    assert where == 'datasets:val_2:name' and "another validation set is called 'one', too" in problem
 
 
 def test_optimised_metrics_are_measured_as_val_metrics_says(tmp_path):
@@ -166,6 +201,13 @@ def test_optimised_metrics_are_measured_as_val_metrics_says(tmp_path):
     opt['val'] |= {'metrics': None}
     opt['train']['iqa_opt'] = {'a': {'weights': 'of the loss'}}
     assert Guard.of(opt, losses, {}).optimised == {'tinyiqa': {'weights': 'of the loss'}}
+    members = {'tinyiqa': {'weights': 'of the member'}, 'gmsd': {'loss_weight': 1}}
+    opt['train']['iqa_opt'] = {'a': {'type': 'IQAEnsembleLoss', 'metrics': members, 'loss_weight': -1}}
+    ensemble = build_loss({'type': 'IQAEnsembleLoss', 'metrics': {'tinyiqa': {}, 'gmsd': {'loss_weight': 1}},
+                           'loss_weight': -1})
+    assert Guard.of(opt, {'a': ensemble}, {}).optimised == {'tinyiqa': {'weights': 'of the member'}}
+    opt['train'] = {'pixel_opt': {'weights': 'of the loss'}}
+    assert Guard.of(opt, {'pix': losses['a']}, {}).optimised == {'tinyiqa': {'weights': 'of the loss'}}
     opt['val']['guard'] = {'least_kept': None}
     assert Guard.of(opt, losses, {}).optimised == {}
     assert Guard.of({'val': None}, losses, {}) is None

@@ -61,6 +61,11 @@ def test_a_gain_that_does_not_survive_fails():
     assert _gaming({'none': 0.405, 'jpeg': 0.3}).scalars == {}, 'of a gain of 1 % nothing can be said to be kept'
 
 
+def test_a_score_that_cannot_be_compared_fails():
+    found = _gaming({'none': math.nan, 'jpeg': 0.5})
+    assert len(found.failed) == 1 and 'nan, cannot be compared with that of the start, 0.4' in found.failed[0]
+
+
 def _spectrum(pattern, height=128):
     torch.manual_seed(1)
     start = torch.randint(60, 190, (2, 3, height, 256), dtype=torch.uint8)

@@ -135,6 +135,27 @@ def test_the_last_validation_is_judged_where_it_is_not_one_of_the_regular_ones(t
     assert _same(latest['params_ema'], _load(folder / 'models/net_g_4.pth')['params_ema'])
 
 
+def test_a_complete_training_that_is_started_again_is_not_judged_again(train, options):
+    """It fails at 5 and 8; once more at 8, with `patience` 3, and it would lose its last weights."""
+    options['val'] |= {'val_freq': 5, 'guard': {'anchors': {'psnr': 0}, 'least_kept': None, 'patience': 3}}
+    folder = train(options)
+    before = _left(folder)
+    assert before['training_states/8.validated']['guard']['violations'] == 2
+    train(options, '--auto_resume')
+    assert _same(_left(folder), before)
+
+
+def test_a_set_cannot_be_added_on_the_way(train, options, log):
+    options['train']['total_iter'] = 4
+    train(options)
+    options['datasets']['val_2'] = {**options['datasets']['val'], 'name': 'new'}
+    options['train']['total_iter'] = 8
+    log.clear()
+    with pytest.raises(OptionsError, match='new was no validation set when this training started'):
+        train(options, '--auto_resume')
+    assert 'iter:       5' not in log.text
+
+
 class _Killed(BaseException):
     pass
 

@@ -47,6 +47,25 @@ def test_validation_does_not_change_what_the_training_draws(tmp_path):
     assert drawn[0] == drawn[1]
 
 
+def test_each_validation_draws_the_same(tmp_path):
+    loop, drawn = training(tmp_path), []
+    loop.model.validation = lambda *arguments: drawn.append(torch.rand(()).item())
+    loop.validate(10)
+    torch.rand(3)
+    loop.validate(20)
+    assert drawn[0] == drawn[1]
+
+
+def test_the_last_validation_is_done_once(tmp_path):
+    loop = training(tmp_path)
+    run(loop, 1, 15)
+    loop.finish(15)
+    assert loop.model.validated == [10, 15]
+    again = training(tmp_path)
+    again.finish(15)
+    assert again.model.validated == []
+
+
 def test_a_training_goes_on_inside_the_epoch(tmp_path):
     loop = training(tmp_path)
     loop.start_epoch(4)
