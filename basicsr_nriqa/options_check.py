@@ -82,6 +82,8 @@ class _Check:
             raise OptionsError(f'{message}\n{_PREPARE}' if self.data_is_missing else message)
 
     def keys(self, options, known, where, required=()):
+        if not isinstance(options, dict):
+            return  # it is a problem of the group that holds it
         for key, value in options.items():
             if key not in known:
                 self.add(f'{where}{key}', f'unknown option{suggest(key, known)}.')
@@ -93,7 +95,7 @@ class _Check:
 
     def registered(self, known, name, where):
         """The class or function registered as ``name``, or None with a problem noted."""
-        if name in known:
+        if isinstance(name, str) and name in known:
             return known.get(name)
         self.add(where, f"no {known._name} is called '{name}'{suggest(name, known.keys())}.")
         return None
@@ -140,8 +142,9 @@ class _Check:
             if isinstance(opt.get('train'), dict):
                 self.training(opt['train'], model, opt)
                 self.step(opt, opt['train'])
-            self.keys(opt['logger'] or {}, LOGGER, 'logger:', ('print_freq', 'save_checkpoint_freq', 'use_tb_logger'))
-        if opt.get('val') is not None:
+            self.keys(opt.get('logger') or {}, LOGGER, 'logger:',
+                      ('print_freq', 'save_checkpoint_freq', 'use_tb_logger'))
+        if isinstance(opt.get('val'), dict):
             required = ('val_freq', 'save_img') if opt['is_train'] else ('save_img',)
             self.keys(opt['val'], {key: VALUES.get(key, object) for key in model.VAL_OPTIONS}, 'val:', required)
             if isinstance(opt['val'].get('scores'), dict):
@@ -155,7 +158,7 @@ class _Check:
         if network:
             self.arguments(network, options, where)
         flow = options.get('spynet_path')
-        if flow and not is_url(flow) and not Path(flow).expanduser().is_file():
+        if flow and not is_url(flow) and not Path(str(flow)).expanduser().is_file():
             self.add(f'{where}:spynet_path', f'{flow}: no such file. Leave it out to train the optical flow from zero.')
 
     def dataset(self, options, where, is_train):
@@ -284,7 +287,7 @@ class _Check:
     def losses_and_metrics(self, opt):
         train = opt['train'] if isinstance(opt.get('train'), dict) else {}
         train_size = (opt['datasets'].get('train') or {}).get('gt_size')
-        losses = {f'train:{name}': train[name] for name in ('pixel_opt', 'perceptual_opt') if train.get(name)}
+        losses = self.named({name: train[name] for name in ('pixel_opt', 'perceptual_opt') if train.get(name)}, 'train')
         losses.update(self.named(train.get('iqa_opt'), 'train:iqa_opt'))
         if 'train:iqa_opt:pix' in losses:
             self.add('train:iqa_opt:pix', "is the name of train:pixel_opt's loss; choose another.")
@@ -292,7 +295,8 @@ class _Check:
             self.add('train:iqa_opt:gan', "is the name of train:gan_opt's loss; choose another.")
         for where, options in losses.items():
             self.loss(options, where, train_size)
-        for where, options in self.named((opt.get('val') or {}).get('metrics'), 'val:metrics').items():
+        val = opt['val'] if isinstance(opt.get('val'), dict) else {}
+        for where, options in self.named(val.get('metrics'), 'val:metrics').items():
             metric = self.registered(registry.METRIC_REGISTRY, options.get('type'), f'{where}:type')
             if hasattr(metric, 'check'):
                 self.metric(metric.check, options, where)
@@ -303,7 +307,7 @@ class _Check:
 
     def loss(self, options, where, size):
         loss = self.registered(registry.LOSS_REGISTRY, options.get('type'), f'{where}:type')
-        if loss is IQAPerceptualLoss and 'iqa_opt' in where:
+        if loss is IQAPerceptualLoss and where != 'train:perceptual_opt':
             self.add(f'{where}:type', "IQAPerceptualLoss is for perceptual_opt of BasicSR's models; use IQALoss.")
         if hasattr(loss, 'member_options'):
             try:

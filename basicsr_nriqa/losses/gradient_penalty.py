@@ -30,7 +30,8 @@ def scores_and_gradient(scores, images, target=None, weight=0):
     if not weight:
         return values, gradient
     torch.set_rng_state(state)
-    moved, moved_gradient = _evaluate(scores, images + STEP * gradient.sign(), target)
+    signs = gradient.sign().nan_to_num(0)  # a metric would refuse such images; the result is NaN without
+    moved, moved_gradient = _evaluate(scores, images + STEP * signs, target)
     share = weight / STEP
     return values + share * (moved - values), gradient + share * (moved_gradient - gradient)
 

@@ -146,8 +146,7 @@ def jpeg(images, quality):
         quality (float): 1 to 100.
 
     Returns:
-        Tensor: The same shape. What lies outside [0,1], which no file can hold and kornia would take the gradient of,
-            is set aside and added again.
+        Tensor: The same shape. What lies outside [0,1], which no file can hold, is set aside and added again.
     """
     from kornia.enhance import jpeg_codec_differentiable
     inside = images.clamp(0, 1)

@@ -36,7 +36,8 @@ class IQALoss(nn.Module):
         transforms (bool | dict | None): The metric sees the frames, and the target, under a random transformation that
             is drawn anew at each call: true, or strengths as of
             :class:`~basicsr_nriqa.losses.random_transforms.RandomTransforms`. Default: none.
-        draws (int): The loss is the mean over so many draws of whatever is random, in the memory of one. Default: 1.
+        draws (int): The loss is the mean over so many draws of the transformation and of what the metric draws, in the
+            memory of one; of the same frames. Default: 1.
         purify (dict | list | None): What is done to frames, and target, after that, see
             :class:`~basicsr_nriqa.losses.purifier.Purifier`. Default: nothing.
         smooth_gradient (float): Standard deviation in px of a Gaussian that low-passes the gradient which the loss
@@ -162,16 +163,17 @@ class IQALoss(nn.Module):
                               f'{output.shape[-2]}. Use larger crops (gt_size) or resize less.')
 
     def deficit(self, value):
-        """How far a value of this loss is from the best it can be, for balancers; positive inside the nominal range.
+        """How far a value of this loss is from the least it can be, for balancers; positive inside the nominal range.
 
         Args:
             value (Tensor): What the loss returned.
 
         Returns:
-            Tensor: ``value`` less ``loss_weight`` times the best score of the metric's nominal range.
+            Tensor: ``value`` less ``loss_weight`` times the best score of the metric's nominal range, or the worst if
+            the loss trains for that (``allow_worsening``).
         """
-        best = self.metric.info.best
-        return value if best is None else value - self.loss_weight * best
+        ends = self.metric.info.score_range
+        return value if ends is None else value - min(self.loss_weight * score for score in ends)
 
     def _choose(self, count, device):
         if self.frames == 'all' or self.frames >= count:
@@ -209,6 +211,8 @@ def _checked_weight(info, weight, allow_worsening):
         raise MetricError(f'IQALoss: loss_weight must be a number, got {weight!r}.')
     if weight is None:
         raise MetricError(f"IQALoss: metric '{info.name}' has no weight in Table I of the paper; give `loss_weight`.")
+    if not isinstance(allow_worsening, bool):
+        raise MetricError(f'IQALoss: allow_worsening must be true or false, got {allow_worsening!r}.')
     worsens = weight < 0 if info.lower_better else weight > 0
     if worsens and not allow_worsening:
         better, sign = ('lower', 'positive') if info.lower_better else ('higher', 'negative')

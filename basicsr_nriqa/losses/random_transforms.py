@@ -144,7 +144,9 @@ class RandomTransforms:
         windows = [_window(length, shift, scale, smallest) for length in size]
         least = max(1 / (1 + scale), *(window / length for window, length in zip(windows, size)))
         factor = math.exp(_uniform(math.log(least), math.log1p(scale))) if scale else 1
-        starts = [_uniform(0, length - window / factor) for window, length in zip(windows, size)]
+        spare = [length - window / factor for window, length in zip(windows, size)]
+        moved = spare if scale else [min(2 * shift, room) for room in spare]  # less than the whole px left out
+        starts = [(room - most) / 2 + _uniform(0, most) for room, most in zip(spare, moved)]
         matrices = [window_matrix(length, start, window, factor).float()  # half the time of float64, and precise enough
                     for length, start, window in zip(size, starts, windows)]
         sigma = _uniform(0, blur) if blur else 0

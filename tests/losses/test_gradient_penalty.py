@@ -57,6 +57,18 @@ def test_what_is_drawn_is_the_same_in_both_evaluations():
         assert torch.equal(torch.get_rng_state(), after) and gradient.sum() == 30
 
 
+def test_a_gradient_that_is_not_finite_shows_in_the_result_and_not_in_an_image():
+    """A training skips such a step, while an image with NaN in it would end the training."""
+    def roots(images, target):
+        assert images.isfinite().all()
+        return (images - 0.5).abs().sqrt().flatten(1).sum(1)
+
+    images = torch.tensor([[0.2, 0.7], [0.5, 0.9]], dtype=torch.float64)
+    values, gradient = scores_and_gradient(roots, images, weight=0.3)
+    assert values.isfinite().all() and gradient[0].isfinite().all()
+    assert torch.equal(gradient[1].isfinite(), torch.tensor([False, True]))
+
+
 def test_of_a_real_metric_it_is_near_the_norm_and_descending_lowers_it():
     metric = create_metric('tinyiqa')
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from basicsr.losses import build_loss
 
-from basicsr_nriqa.iqa import MetricError, create_metric
+from basicsr_nriqa.iqa import MetricError, create_metric, random_weights
 
 
 def _loss(metric='tinyiqa', weight=-0.01, **options):
@@ -34,6 +34,24 @@ def test_wrong_signs_are_refused(metric, weight):
     with pytest.raises(MetricError, match='would train for worse images'):
         _loss(metric, weight)
     assert _loss(metric, weight, allow_worsening=True).loss_weight == weight
+
+
+@pytest.mark.parametrize('metric', ['tinyiqa', 'ssim', 'gmsd', 'pieapp'])
+@pytest.mark.parametrize('weight', [-0.5, 0.5])
+def test_distance_from_the_least_value_is_positive_whatever_the_loss_trains_for(metric, weight):
+    with random_weights():
+        loss = _loss(metric, weight, allow_worsening=True)
+    low, high = loss.metric.info.score_range
+    values = [torch.tensor(weight * score) for score in (low, high, (3 * low + high) / 4)]
+    distances = [loss.deficit(value).item() for value in values]
+    assert distances == pytest.approx([0.5 * (high - low) * part for part in
+                                       ((0, 1, 0.25) if weight > 0 else (1, 0, 0.75))])
+
+
+@pytest.mark.parametrize('value', ['no', 1, None, []])
+def test_worsening_is_allowed_by_true_alone(value):
+    with pytest.raises(MetricError, match='allow_worsening must be true or false'):
+        _loss('ssim', 0.1, allow_worsening=value)
 
 
 def test_descending_raises_the_score():

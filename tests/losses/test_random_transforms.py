@@ -70,6 +70,9 @@ def test_shift_is_uniform_and_sub_pixel():
     assert 0 < starts.min() < 0.1 and 3.9 < starts.max() < 4
     assert starts.mean() == pytest.approx(2, abs=0.2) and starts.std() == pytest.approx(4 / 12**0.5, abs=0.15)
     assert RandomTransforms({'shift': 2}).draw(64, 64)(ramp).shape == (3, 60, 60)
+    small = torch.tensor([RandomTransforms({'shift': 0.3}).draw(64, 64)(ramp)[0, 30, 10].item() - 10
+                          for _ in range(100)])
+    assert 0.2 <= small.min() < 0.25 and 0.75 < small.max() <= 0.8001, 'about 0.5, the middle of 64 - 63 px'
     assert RandomTransforms({'shift': 2}).draw(64, 64, smallest=61)(ramp).shape == (3, 64, 64)
 
 
