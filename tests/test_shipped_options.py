@@ -21,10 +21,12 @@ from conftest import ROOT
 from basicsr_nriqa.checkpoints import network_options
 from basicsr_nriqa.data.packing import database_paths
 from basicsr_nriqa.iqa import TABLE_1, create_metric, metric_info, random_weights
+from basicsr_nriqa.losses import IQAEnsembleLoss
 from basicsr_nriqa.options import OptionsError, read_options
 
 OPTIONS = ROOT / 'options'
-FILES = sorted(OPTIONS.glob('finetune_*.yml'))
+ROBUST = sorted(OPTIONS.glob('finetune_robust_*.yml'))
+FILES = sorted({*OPTIONS.glob('finetune_*.yml')} - {*ROBUST})  # rows of Fig. 2
 # rows of Fig. 2 by the names of their losses
 ROWS = {*TABLE_1, 'lpips_nima_clipiqa', 'lpips_maniqa', 'lpips_hyperiqa', 'lpips_hyperiqa_pieapp', 'lpips_nima',
         'lpips_gradnorm'}
@@ -35,8 +37,8 @@ TYPES = {'basicvsrpp': 'BasicVSRPP', 'vrt': 'VRT', 'iseebetter': 'ISeeBetter'}
 # the columns of Fig. 2
 METRICS = ['psnr', 'ssim', 'lpips', 'pieapp', 'dbcnn', 'nima', 'paq2piq', 'hyperiqa', 'mdtvsfa', 'maniqa', 'clipiqa']
 # what is only inherited
-PARTS = {OPTIONS / 'base_test.yml', *(OPTIONS / model / f'{part}.yml' for model in ('vrt', 'iseebetter')
-                                      for part in ('network', 'finetune'))}
+PARTS = {OPTIONS / 'base_test.yml', OPTIONS / 'base_robust.yml', *(
+    OPTIONS / model / f'{part}.yml' for model in ('vrt', 'iseebetter') for part in ('network', 'finetune'))}
 COMPLETE = sorted({*OPTIONS.glob('*.yml'), *OPTIONS.glob('vrt/*.yml'), *OPTIONS.glob('iseebetter/*.yml')} - PARTS)
 _built = {}
 
@@ -76,7 +78,7 @@ def _baseline(model):
 
 @pytest.mark.parametrize('model', MODELS)
 def test_there_is_a_file_for_every_row_of_figure_2(model):
-    files = MODELS[model][0].glob('finetune_*.yml')
+    files = {*MODELS[model][0].glob('finetune_*.yml')} - {*ROBUST}
     assert {path.stem.removeprefix('finetune_') for path in files} == ROWS and len(ROWS) == 15
 
 
@@ -209,3 +211,40 @@ def test_trains_one_iteration(path, built_once):
     assert {f'l_{name}' for name in names} | {'l_pix'} == {key for key in log if key[0] == 'l'}
     assert all(math.isfinite(value) for value in log.values())
     assert any(not torch.equal(value, before[name]) for name, value in model.net_g.state_dict().items())
+
+
+def test_robust_files_are_there_for_the_no_reference_metrics_of_table_1():
+    metrics = [path.stem.removeprefix('finetune_robust_') for path in ROBUST]
+    assert sorted(metrics) == sorted(name for name in TABLE_1 if not metric_info(name).full_reference)
+
+
+@pytest.mark.parametrize('path', ROBUST, ids=lambda path: path.stem)
+def test_robust_files_optimise_their_metric_and_another_under_the_same_protection(path):
+    metric = path.stem.removeprefix('finetune_robust_')
+    options, base = read_options(path), read_options(OPTIONS / 'base_robust.yml')
+    ensemble = options['train']['iqa_opt']['robust']
+    members = IQAEnsembleLoss.member_options(ensemble)
+    found = {name: LOSS_REGISTRY.get(member['type']).check(member).name for name, member in members.items()}
+    assert list(found) == list(found.values()) and next(iter(found)) == metric and len(found) == 2
+    weight = metric_info(metric).table1_weight
+    assert members[metric]['loss_weight'] == pytest.approx(4 * weight)
+    for member in members.values():
+        assert member['transforms'] == base['train']['iqa_opt']['robust']['transforms']
+    assert options['train']['balance_opt'] == {'type': 'anchored', 'anchors': ['pix', 'lpips'], 'per': 16,
+                                               'trust': None}
+    assert options['val']['guard'].keys() >= {'anchors', 'action'}
+    assert options['val']['metrics'].keys() == {'psnr', 'ssim', 'lpips', 'niqe', *found}
+
+
+@pytest.mark.parametrize('path', [
+    pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem[16:] in ('maniqa', 'clipiqa', 'mdtvsfa')))
+    for path in ROBUST])
+def test_robust_files_train(path, built_once):
+    options = _small(read_options(path))
+    model = build_model(options)
+    for iteration in (1, 2):
+        model.feed_data({'lq': torch.rand(1, 2, 3, 64, 64), 'gt': torch.rand(1, 2, 3, 256, 256)})
+        model.optimize_parameters(iteration)
+    log = model.get_current_log()
+    assert model.skipped == 0 and {'l_pix', 'l_lpips', 'l_robust', 'w_robust'} <= log.keys()
+    assert all(math.isfinite(value) for value in log.values())
