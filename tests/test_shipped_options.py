@@ -239,8 +239,9 @@ def test_robust_files_optimise_their_metric_and_another_under_the_same_protectio
 @pytest.mark.parametrize('path', [
     pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem[16:] in ('maniqa', 'clipiqa', 'mdtvsfa')))
     for path in ROBUST])
-def test_robust_files_train(path, built_once):
+def test_robust_files_train(path, built_once, tmp_path):
     options = _small(read_options(path))
+    options['path']['experiments_root'] = str(tmp_path)
     model = build_model(options)
     for iteration in (1, 2):
         model.feed_data({'lq': torch.rand(1, 2, 3, 64, 64), 'gt': torch.rand(1, 2, 3, 256, 256)})
