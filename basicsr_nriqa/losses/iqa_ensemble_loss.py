@@ -1,6 +1,5 @@
 """Several quality metrics as one loss, a few of which are drawn at each call."""
 import torch
-from basicsr.losses import build_loss
 from basicsr.utils.registry import LOSS_REGISTRY
 from torch import nn
 
@@ -45,7 +44,7 @@ class IQAEnsembleLoss(nn.Module):
             options (dict): Of the ensemble, as in an option file, with or without ``type``.
 
         Returns:
-            dict[str, dict]: Name -> options with ``type``, for ``build_loss``.
+            dict[str, dict]: Name -> options with ``type``.
 
         Raises:
             MetricError: unknown or missing option of the ensemble, or one that is out of its range.
@@ -149,6 +148,7 @@ def _build(name, options):
         raise MetricError(f"{where}: no loss is called '{options['type']}'"
                           f"{suggest(options['type'], LOSS_REGISTRY.keys())}.")
     try:
-        return build_loss(options)
+        # not build_loss: basicsr.losses may be what imports this plugin
+        return _registered(options['type'])(**{key: value for key, value in options.items() if key != 'type'})
     except (TypeError, ValueError) as error:  # BasicSR's own losses take what they are given
         raise MetricError(f'{where}: {error}') from error
