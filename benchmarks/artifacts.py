@@ -4,7 +4,7 @@ A small BasicVSR++ is trained on sample clips, then fine-tuned with a metric by 
 clips that it never saw: sample clips and, where ../shared/data is at hand, real videos. The table has the gain of the
 optimised metric, the change of every judge that was not optimised, how much of the gain a mild change of the picture
 takes away, peaks in the spectrum of the difference to the baseline, and the cost of a step. docs/robust.md says what
-follows from it. Goes on where it was interrupted; about 75 minutes on 2 cores for everything. Without ../shared/data
+follows from it. Goes on where it was interrupted; about 50 minutes on 2 cores for everything. Without ../shared/data
 there are tinyiqa and sample clips only. Examples:
 
     python benchmarks/artifacts.py

@@ -76,8 +76,8 @@ METHODS = {
     'trust': Method('trust region 0.5', _options(balance={'type': 'anchored', 'project': False, 'trust': 0.5})),
     'upgrad': Method('UPGrad', _options(balance={'type': 'upgrad'})),
     'ensemble': Method('ensemble of two, one a step', _ensemble(partner=WEIGHTS), ensemble=True),
-    'robust': Method('strong transforms, ensemble, projection on squares',
+    'robust': Method('combination: strong transforms, ensemble, projection',
                      _ensemble(STRONG_WEIGHTS, transforms=STRONG,
                                balance={'type': 'anchored', 'per': 16, 'trust': None}), ensemble=True),
-    'robust_gmsd': Method('the same with GMSD as second anchor', _robust_with_gmsd, everywhere=True, ensemble=True),
+    'robust_gmsd': Method('combination with GMSD as second anchor', _robust_with_gmsd, everywhere=True, ensemble=True),
 }
