@@ -11,7 +11,7 @@ import numpy as np
 
 from basicsr_nriqa.data.bicubic import imresize
 from basicsr_nriqa.data.clip_store import ClipStore
-from basicsr_nriqa.study.artifact_flags import ArtifactRule, artifact_flags
+from basicsr_nriqa.study.artifact_flags import artifact_flags, strongest_peak
 from basicsr_nriqa.study.artifacts import check_artifacts
 from basicsr_nriqa.study.gaming import PERTURBATIONS
 
@@ -74,8 +74,7 @@ def main():
 
 def row(content):
     spectrum = content['spectrum']
-    strong = [peak for peak in spectrum['peaks'] if peak['amplitude'] >= ArtifactRule().least_amplitude]
-    peak = (strong or spectrum['peaks'])[0]
+    peak = strongest_peak(spectrum)
     cells = [f'{spectrum["rms"]:.1f}', f'{peak["ratio"]:.1f}', f'{peak["amplitude"]:.2f}']
     for entry in content['gaming'].values():
         cells.append(f'{entry["baseline"]:.3f} to {entry["tuned"]:.3f}')

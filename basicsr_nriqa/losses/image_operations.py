@@ -150,4 +150,4 @@ def jpeg(images, quality):
     """
     from kornia.enhance import jpeg_codec_differentiable
     inside = images.clamp(0, 1)
-    return jpeg_codec_differentiable(inside, torch.tensor([quality], dtype=images.dtype)) + (images - inside)
+    return jpeg_codec_differentiable(inside, images.new_tensor([quality])) + (images - inside)

@@ -3,7 +3,7 @@ import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from basicsr_nriqa.study.artifact_flags import artifact_flags
+from basicsr_nriqa.study.artifact_flags import artifact_flags, strongest_peak
 from basicsr_nriqa.study.artifacts import SETTINGS, perturbed_gains
 from basicsr_nriqa.study.equation_1 import relative_gain
 from basicsr_nriqa.study.metric_names import shown_name
@@ -107,8 +107,7 @@ def compare_clips(rule, lower_better, start, now):
                              'settings': SETTINGS}], rule)
     findings.failed += [flag.reason for flag in flags]
     if spectrum['peaks'] and spectrum['blocks'] >= rule.least_blocks:
-        peak = next((peak for peak in spectrum['peaks'] if peak['amplitude'] >= rule.least_amplitude),
-                    spectrum['peaks'][0])
+        peak = strongest_peak(spectrum, rule)
         findings.scalars.update(peak_ratio=peak['ratio'], peak_amplitude=peak['amplitude'])
         if not any(flag.rule == 'spectrum' for flag in flags):
             findings.passed.append(f'The strongest peak in the spectrum is {peak["ratio"]:.1f} times above its '

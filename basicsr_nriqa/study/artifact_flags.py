@@ -74,6 +74,20 @@ def _reasons(content, rule):
                            f'period of {peak["period"]:.1f} px.')
 
 
+def strongest_peak(spectrum, rule=ArtifactRule()):
+    """The strongest peak of those whose amplitude suffices for a flag, else of all.
+
+    Args:
+        spectrum (dict): Of :meth:`basicsr_nriqa.study.spectrum.DifferenceSpectrum.result`.
+        rule (ArtifactRule): The thresholds.
+
+    Returns:
+        dict | None: The peak; None where there is none.
+    """
+    strong = [peak for peak in spectrum['peaks'] if peak['amplitude'] >= rule.least_amplitude]
+    return next(iter(strong or spectrum['peaks']), None)
+
+
 def describe_perturbation(name, settings):
     """What a perturbation did, in words with its strength.
 
