@@ -1,4 +1,4 @@
-# make demo | test | lint | help ; everything happens in .venv, set up on first use from constraints.txt
+# make demo | test | lint | docs | dist | help ; everything happens in .venv, set up on first use from constraints.txt
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +12,10 @@ help:
 	@echo 'make study      the paper'"'"'s whole experiment at toy size, with its report (2 cores: ~10 min)'
 	@echo 'make test       the fast tests'
 	@echo 'make test-slow  the slow tests'
-	@echo 'make lint       ruff'
+	@echo 'make lint       ruff, codespell, mypy'
+	@echo 'make docs       the documentation as a site, in build/docs; links within it are checked'
+	@echo 'make linkcheck  its links to elsewhere (needs network)'
+	@echo 'make dist       the sdist and the wheel, in dist'
 	@echo 'make lock       resolve constraints.txt anew'
 	@echo 'make clean      remove what make made, not your data, experiments or results'
 
@@ -49,13 +52,30 @@ test-slow: $(READY)
 
 lint: $(READY)
 	$(BIN)/ruff check .
+	$(BIN)/codespell
+	$(BIN)/mypy
+
+# everything is read anew: what is not read again does not warn again
+SPHINX = $(BIN)/sphinx-build -W --keep-going -n -E -q -d build/doctrees
+
+docs: $(READY)
+	$(SPHINX) -b html docs build/docs
+
+linkcheck: $(READY)
+	$(SPHINX) -b linkcheck docs build/linkcheck
+
+# the wheel is built from the sdist
+dist: $(READY)
+	rm -rf dist
+	$(UV) build --quiet --offline --no-build-isolation --python $(BIN)/python --out-dir dist
+	ls -l dist
 
 lock: $(READY)
 	$(UV) pip compile --quiet --universal --python-version 3.10 --extra dev --extra balancers --extra study --no-annotate \
 		--no-header --upgrade setup.cfg -o constraints.txt
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
-.PHONY: help demo study test test-slow lint lock clean
+.PHONY: help demo study test test-slow lint docs linkcheck dist lock clean
 .DEFAULT_GOAL := help

@@ -20,7 +20,11 @@ def device(name):
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
-        raise argparse.ArgumentTypeError(str(error).splitlines()[0]) from None
+        reason = str(error).splitlines()[0]
+        if reason.startswith('Expected one of'):  # followed by all that PyTorch could be built for
+            reason = 'no such device'
+        raise argparse.ArgumentTypeError(f"'{name}' cannot be used: {reason}. Give cpu, or cuda or cuda:N where "
+                                         'there is a GPU.') from None
 
 
 @contextmanager

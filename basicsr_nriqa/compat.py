@@ -8,6 +8,7 @@ not the one the repair was written for: that is an error, never a guess.
 import ast
 import importlib
 import inspect
+import logging
 import os
 import sys
 import textwrap
@@ -48,7 +49,10 @@ class Repair:
             return
         source = self._repaired_source(function)
         tree = ast.parse(source)
-        tree.body[0].decorator_list = []  # they have been applied; only the code is replaced
+        definition = tree.body[0]
+        # they have been applied and evaluated; only the code is replaced
+        definition.decorator_list, definition.args.defaults = [], []
+        definition.args.kw_defaults = [None] * len(definition.args.kwonlyargs)
         ast.increment_lineno(tree, function.__code__.co_firstlineno - 1)
         namespace = {}
         exec(compile(tree, function.__code__.co_filename, 'exec'), {}, namespace)  # BasicSR's own source, edited
@@ -92,9 +96,12 @@ REPAIRS = (
          ("    # random seed\n    seed = opt.get('manual_seed')\n    if seed is None:\n"
           "        seed = random.randint(1, 10000)\n        opt['manual_seed'] = seed\n"
           "    set_random_seed(seed + opt['rank'])\n\n", ''),
+         ('parser = argparse.ArgumentParser()', '_nriqa.hand_over(root_path, is_train)\n'
+          '    parser = argparse.ArgumentParser()'),
          # last, as --force_yml may change what it needs
          ("opt['auto_resume'] = args.auto_resume",
           "_nriqa.distributed.init(args.launcher, opt, args.opt)\n    opt['auto_resume'] = args.auto_resume"),
+         ("keys, value = entry.split('=')", 'keys, value = _nriqa.split_assignment(entry)'),
          ('value = _postprocess_yml_value(value)', 'value = _nriqa.parse_value(value)'),
          ("eval_str = 'opt'\n            for key in keys.split(':'):\n                eval_str += f'[\"{key}\"]'\n"
           "            eval_str += '=value'\n            # using exec function\n            exec(eval_str)",
@@ -185,9 +192,15 @@ REPAIRS = (
         (('if next_item is None:', 'if isinstance(next_item, Exception):\n        raise next_item\n'
           '    if next_item is None:'),)),
     Repair(
-        'every entry of the log is printed, so that those of many losses fill the screen', 'utils/logger.py:108',
-        'basicsr.utils.logger:MessageLogger.__call__',
-        (("message += f'{k}: {v:.4e} '", "message += '' if '/' in k else f'{k}: {v:.4e} '"),)),
+        'every entry of the log is printed, so that those of many losses fill the screen; at the last iteration -1 day '
+        'is left', 'utils/logger.py:108', 'basicsr.utils.logger:MessageLogger.__call__',
+        (("message += f'{k}: {v:.4e} '", "message += '' if '/' in k else f'{k}: {v:.4e} '"),
+         ('(self.max_iters - current_iter - 1)', 'max(0, self.max_iters - current_iter - 1)'))),
+    Repair(
+        'after any message before the training, such as that of a loss that is built, the training has no log file',
+        'utils/logger.py:166', 'basicsr.utils.logger:get_root_logger',
+        (('if logger_name in initialized_logger:\n        return logger\n',
+          'if logger_name in initialized_logger:\n        return _nriqa.with_log_file(logger, log_file)\n'),)),
     Repair(
         'beyond sum(periods) the cosine scheduler is a TypeError (19)', 'models/lr_scheduler.py:53',
         'basicsr.models.lr_scheduler:get_position_from_periods',
@@ -248,9 +261,26 @@ def check_not_empty(loader, dataset_opt):
                            f"{'start fewer processes, ' if processes else ''}or raise dataset_enlarge_ratio.")
 
 
+def with_log_file(logger, path):
+    """The logger, which writes to the file from now on, in the place of an earlier one, if one is given."""
+    if path is None or logger.level == logging.ERROR:  # as BasicSR sets it on other ranks
+        return logger
+    formatter = logging.Formatter('%(asctime)s %(levelname)s: %(message)s')
+    for handler in list(logger.handlers):
+        if isinstance(handler, logging.FileHandler):
+            logger.removeHandler(handler)
+            handler.close()
+    handler = logging.FileHandler(path, 'w')
+    handler.setFormatter(formatter)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    return logger
+
+
 _ELSEWHERE = {  # found when called: these modules need the filled registries, which need this module first
     'files': ('archive_name',),
-    'options': ('read_options', 'parse_value', 'set_option', 'copy_options'),
+    'launch': ('hand_over',),
+    'options': ('read_options', 'parse_value', 'split_assignment', 'set_option', 'copy_options'),
     'options_check': ('check_skeleton', 'check_options'),
     'data.resumable': ('ItemStreams', 'ResumableSampler', 'loader_options', 'prepare_loader'),
     'training.checkpoints': ('load_resume_state',),

@@ -9,12 +9,16 @@ import multiprocessing
 import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 
 import torch
 from basicsr.archs import build_network
 from mmengine.analysis import ActivationAnalyzer, FlopAnalyzer, parameter_count
 from mmengine.analysis.print_helper import complexity_stats_table
 
+from basicsr_nriqa import out_of_memory
+from basicsr_nriqa.network_problems import network_problems
 from basicsr_nriqa.options import OptionsError
 from basicsr_nriqa.peak_memory import PeakMemory
 
@@ -89,8 +93,8 @@ def default_size(options):
     train = (options.get('datasets') or {}).get('train') or {}
     frames, gt_size, scale = train.get('num_frame'), train.get('gt_size'), options.get('scale')
     if not all(isinstance(value, int) and value > 0 for value in (frames, gt_size, scale)):
-        raise OptionsError('there are no datasets:train:num_frame, datasets:train:gt_size and scale to tell the size '
-                           'of a clip; give it as --input FRAMES HEIGHT WIDTH.')
+        raise OptionsError('the size of a clip needs datasets:train:num_frame, datasets:train:gt_size and scale, of '
+                           'which some are missing; give it as --input FRAMES HEIGHT WIDTH.')
     return frames, gt_size // scale, gt_size // scale
 
 
@@ -112,12 +116,13 @@ def complexity(network_options, size, device='cpu', backward=False, runs=3):
 
     Raises:
         OptionsError: no such network, or its options are wrong.
-        ValueError: the network does not take clips of this size.
+        ValueError: the network does not take clips of this size, or they do not fit into memory.
     """
-    network, clip = _prepare(network_options, size, device)
-    found = count(network.eval(), clip)
-    del network
-    seconds, memory = _measured(network_options, size, device, backward, runs)
+    with _memory_suffices(size):
+        network, clip = _prepare(network_options, size, device)
+        found = _counted(network_options['type'], network, clip)
+        del network
+        seconds, memory = _measured(network_options, size, device, backward, runs)
     return {**found, 'seconds': seconds, 'memory': memory, 'input': list(clip.shape), 'device': _device_name(device),
             'backward': backward}
 
@@ -146,9 +151,35 @@ def count(network, clip, max_depth=2):
             'table': complexity_stats_table(flops, max_depth, activations, show_param_shapes=False)}
 
 
+@contextmanager
+def _memory_suffices(size):
+    """Where it does not, an error that says so."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        killed = isinstance(error, BrokenProcessPool)  # by the system, as a rule
+        if not (killed or out_of_memory.of_gpu(error) or out_of_memory.of_machine(error)):
+            raise
+        raise ValueError(f"memory is too little for a clip of {' x '.join(map(str, size))}. Give a smaller one: "
+                         '--input.') from error
+
+
+def _counted(name, network, clip):
+    try:
+        return count(network.eval(), clip)
+    except (RuntimeError, IndexError) as error:
+        if out_of_memory.of_gpu(error) or out_of_memory.of_machine(error):
+            raise
+        raise ValueError(f'network_g: {name} does not take clips of shape {tuple(clip.shape)}, (clips, frames, '
+                         f'channels, height, width): {error}') from error
+
+
 def _prepare(network_options, size, device):
     if 'type' not in network_options:
         raise OptionsError('network_g: has no type. Give the name of the network, such as type: BasicVSRPP.')
+    problems = network_problems(network_options)
+    if problems:
+        raise OptionsError(' '.join(f'network_g:{name}: {problem}' for name, problem in problems.items()))
     options = {**network_options, 'spynet_path': None} if network_options.get('spynet_path') else network_options
     try:
         network = build_network(options).to(device)

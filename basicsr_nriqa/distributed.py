@@ -12,15 +12,14 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from basicsr_nriqa import loader_workers, rank_failure
+from basicsr_nriqa.option_definitions.known import DIST_PARAMS
 from basicsr_nriqa.options import OptionsError
 from basicsr_nriqa.suggestion import suggest
 
 _DEFAULT_TIMEOUT = 1800  # seconds; torch's 600 for NCCL are too few where one rank validates a clip more than others
+_LARGEST_SEED = 4_000_000_000  # numpy takes 32 bits, and each rank adds its number
 _TORCHRUN = 'torchrun --nproc_per_node N basicsr/train.py -opt OPTIONS --launcher pytorch'
 _TORCHRUN_VARIABLES = ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
-_EXPECTED = {'backend': ('nccl (GPUs) or gloo (CPUs)', lambda value: value in ('nccl', 'gloo')),
-             'port': ('a port number from 1 to 65535', lambda value: type(value) is int and 1 <= value <= 65535),
-             'timeout': ('seconds, more than 0', lambda value: type(value) in (int, float) and 0 < value < 10**9)}
 
 
 def init(launcher, opt, source):
@@ -30,10 +29,11 @@ def init(launcher, opt, source):
     the way in which workers of data loaders start, and the seeds of all random numbers.
 
     Options under ``dist_params``, all of them optional:
-        backend (str): nccl or gloo; default: nccl where ``num_gpu`` is not 0 and there is CUDA, else gloo.
-        port (int): Where rank 0 listens, under Slurm; default: MASTER_PORT, else one made of the job's number. Under
-            torchrun it must be the one that torchrun was given, which is what counts.
-        timeout (float): Seconds after which a rank that waits for another one gives up. Default: 1800.
+
+    - ``backend`` (str): nccl or gloo; default: nccl where ``num_gpu`` is not 0 and there is CUDA, else gloo.
+    - ``port`` (int): Where rank 0 listens, under Slurm; default: MASTER_PORT, else one made of the job's number. Under
+      torchrun it must be the one that torchrun was given, which is what counts.
+    - ``timeout`` (float): Seconds after which a rank that waits for another one gives up. Default: 1800.
 
     Args:
         launcher (str): ``none``, ``pytorch`` (torchrun) or ``slurm``, as ``--launcher`` says.
@@ -41,8 +41,8 @@ def init(launcher, opt, source):
         source (str): The file they came from, for messages.
 
     Raises:
-        OptionsError: ``dist_params`` are not usable, the launcher did not start this process, or this machine has
-            fewer GPUs than processes.
+        OptionsError: ``dist_params`` or ``manual_seed`` are not usable, the launcher did not start this process, or
+            this machine has fewer GPUs than processes.
     """
     opt['dist'] = launcher != 'none'
     if opt['dist']:
@@ -57,6 +57,9 @@ def init(launcher, opt, source):
     opt['rank'], opt['world_size'] = get_dist_info()
     if opt.get('manual_seed') is None:
         opt['manual_seed'] = _from_rank_0(random.randint(1, 10000))
+    if type(opt['manual_seed']) is not int or not 0 <= opt['manual_seed'] <= _LARGEST_SEED:
+        raise OptionsError(f"{source}: manual_seed: expected a whole number from 0 to {_LARGEST_SEED}, got "
+                           f"{opt['manual_seed']!r}.")
     set_random_seed(opt['manual_seed'] + opt['rank'])
 
 
@@ -66,10 +69,10 @@ def problems(params):
         return [('dist_params', f'expected options (name: value), got {params!r}.')]
     found = []
     for name, value in (params or {}).items():
-        if name not in _EXPECTED:
-            found.append((f'dist_params:{name}', f'unknown option{suggest(name, _EXPECTED)}.'))
-        elif value is not None and not _EXPECTED[name][1](value):
-            found.append((f'dist_params:{name}', f'expected {_EXPECTED[name][0]}, got {value!r}.'))
+        if name not in DIST_PARAMS:
+            found.append((f'dist_params:{name}', f'unknown option{suggest(name, DIST_PARAMS)}.'))
+        elif DIST_PARAMS[name].problem(value):
+            found.append((f'dist_params:{name}', DIST_PARAMS[name].problem(value)))
     return found
 
 
@@ -89,8 +92,10 @@ def _join(launcher, params, on_gpu, with_workers):
         # without device_id, NCCL guesses the device in a barrier
         distributed.init_process_group(backend, timeout=timeout, device_id=device if backend == 'nccl' else None)
     except distributed.DistError as error:
+        reason = str(error).strip().partition('\n')[0]
         raise OptionsError(f"the processes did not find each other at {os.environ['MASTER_ADDR']}:"
-                           f"{os.environ['MASTER_PORT']}: {error}") from None
+                           f"{os.environ['MASTER_PORT']} ({reason}). Check that rank 0 runs there, and that all "
+                           'machines can reach this port.') from None
     rank_failure.watch()
 
 

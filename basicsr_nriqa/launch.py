@@ -1,4 +1,10 @@
 """What `basicsr/train.py` and `basicsr/test.py` do: BasicSR's own pipelines, with errors a user can act on."""
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
 from basicsr.test import test_pipeline
 from basicsr.train import train_pipeline
 from basicsr_nriqa import compat, distributed, rank_failure
@@ -6,7 +12,11 @@ from basicsr_nriqa.data import DataError
 from basicsr_nriqa.iqa import MetricError
 from basicsr_nriqa.options import OptionsError
 
+_handed_over: list[Callable[..., None]] = []  # what was begun and is done elsewhere
 _USER_ERRORS = (OptionsError, DataError, MetricError, FloatingPointError)
+_NO_MEMORY = "DefaultCPUAllocator: can't allocate memory"  # a RuntimeError like many others
+_LESS_MEMORY = ('out of memory. A training needs less with a smaller datasets:train:batch_size_per_gpu, gt_size or '
+                'num_frame, with train:accumulate or with train:precision; a test with a smaller num_frame.')
 
 
 def train(root):
@@ -20,15 +30,43 @@ def test(root):
     _run(test_pipeline, root)
 
 
+def hand_over(root, is_train):
+    """Where BasicSR's own train.py or test.py was started as a script, go on in the module of the same code.
+
+    What a script defines are functions of ``__main__``, which no repair reaches: the training loop, what looks for a
+    checkpoint to resume. Called by ``parse_options``, with which both begin; does not return then.
+
+    Args:
+        root (str | Path): Where results go.
+        is_train (bool): Whether options of a training are asked for.
+    """
+    pipeline = train_pipeline if is_train else test_pipeline
+    script = getattr(sys.modules['__main__'], '__file__', None)
+    began = getattr(sys.modules['__main__'], pipeline.__name__, pipeline)
+    if script is None or began is pipeline or began in _handed_over or not _same(script, pipeline.__code__.co_filename):
+        return
+    _handed_over.append(began)
+    (train if is_train else test)(root)
+    sys.exit(0)
+
+
+def _same(*paths):
+    contents = [Path(path).read_bytes() for path in paths if Path(path).is_file()]
+    return len(contents) == 2 and contents[0] == contents[1]
+
+
 def _run(pipeline, root):
     try:
         pipeline(str(root))
         distributed.finish()
     except Exception as error:
+        message = str(error)
+        if isinstance(error, torch.OutOfMemoryError) or _NO_MEMORY in message:
+            rank_failure.announce(error, f'{_LESS_MEMORY} ({message.strip().splitlines()[0]})')
+            rank_failure.leave(1)
         if not isinstance(error, _USER_ERRORS):
             rank_failure.announce(error)
             rank_failure.leave(1)
-        message = str(error)
         if 'DataLoader worker' in message:  # it wraps the error in the worker's whole traceback
             message = message.rpartition(f'{type(error).__name__}: ')[2]
         rank_failure.announce(error, message.strip())

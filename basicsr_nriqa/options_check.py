@@ -1,5 +1,6 @@
 """Checks of the options before anything is built: names, types, files, metrics; all problems in one error."""
 import inspect
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -10,18 +11,15 @@ from basicsr_nriqa.balancing import BALANCERS
 from basicsr_nriqa.checkpoints import is_url
 from basicsr_nriqa.iqa import MetricError
 from basicsr_nriqa.iqa.weights import find_weights
-from basicsr_nriqa.known_options import CLIPS, DATASET, LOGGER, NUMBER, PATH, SCHEDULERS, TOP, UNUSABLE, VALUES
 from basicsr_nriqa.losses import IQAPerceptualLoss
 from basicsr_nriqa.models.guard_options import guard_problems
-from basicsr_nriqa.models.guarded_step import PRECISIONS
+from basicsr_nriqa.option_definitions import known
+from basicsr_nriqa.option_definitions.arguments import arguments, takes_any
+from basicsr_nriqa.option_definitions.check_mode import current_mode
+from basicsr_nriqa.option_definitions.classes import SCHEDULERS, UNUSABLE, stock_metric_arguments
+from basicsr_nriqa.option_definitions.option import Option
 from basicsr_nriqa.options import OptionsError
-from basicsr_nriqa.suggestion import suggest
-
-_PREPARE = """To prepare data:
-  Vimeo-90K, from its archive:           python scripts/prepare_vimeo90k.py VIMEO_SEPTUPLET -o datasets/vimeo90k
-  REDS, from its archives:               python scripts/prepare_reds.py REDS -o datasets/reds
-  your own videos:                       python scripts/prepare_videos.py VIDEO ... -o datasets/NAME
-  a small sample without any download:   python scripts/make_sample_data.py -o datasets/sample"""
+from basicsr_nriqa.suggestion import PREPARE_DATA, how_to_train, suggest
 
 
 def check_skeleton(opt, source):
@@ -47,7 +45,7 @@ def check_options(opt, source):
 
     Everything that a model of this plugin will read is checked: unknown names (with the nearest valid one), types,
     missing options, files and databases, weights of metrics. For other models only what names a registered class
-    is checked, since their options are their own.
+    is checked, since their options are their own, and that BasicSR's are given none that only ours read.
 
     Args:
         opt (dict): The options.
@@ -56,20 +54,27 @@ def check_options(opt, source):
     Raises:
         OptionsError: lists every problem found.
     """
-    check = _Check()
+    mode = current_mode()
+    check = _Check(mode.here)
     model = check.registered(registry.MODEL_REGISTRY, opt.get('model_type'), 'model_type')
     if hasattr(model, 'TRAIN_OPTIONS'):
         check.everything(opt, model)
     else:
+        if model and model.__module__.startswith('basicsr.'):
+            check.ours_in_vain(opt)
         check.losses_and_metrics(opt)
-    check.weights()
+    if mode.here:
+        mode.missing += check.weights(mode.fetch)
     check.report(source)
+
+
+_LEARNING_RATE = Option(float, least=0, nullable=False)
 
 
 class _Check:
 
-    def __init__(self):
-        self.problems = []
+    def __init__(self, here=True):
+        self.problems, self.here = [], here
         self.data_is_missing = False
         self.metrics = []  # (where, info, weights option)
 
@@ -79,86 +84,109 @@ class _Check:
     def report(self, source):
         if self.problems:
             message = '\n- '.join([f'{source}:', *self.problems])
-            raise OptionsError(f'{message}\n{_PREPARE}' if self.data_is_missing else message)
+            raise OptionsError(f'{message}\n{PREPARE_DATA}' if self.data_is_missing else message)
 
-    def keys(self, options, known, where, required=()):
+    def keys(self, options, definitions, where, required=()):
         if not isinstance(options, dict):
             return  # it is a problem of the group that holds it
         for key, value in options.items():
-            if key not in known:
-                self.add(f'{where}{key}', f'unknown option{suggest(key, known)}.')
-            elif isinstance(known, dict) and value is not None and not _is(value, known[key]):
-                self.add(f'{where}{key}', f'expected {_type_name(known[key])}, got {value!r}.')
+            if key not in definitions:
+                self.add(f'{where}{key}', f'unknown option{suggest(key, definitions)}.')
+            elif definitions[key].problem(value):
+                self.add(f'{where}{key}', definitions[key].problem(value))
         for key in required:
             if options.get(key) is None:
                 self.add(f'{where}{key}', 'is missing.')
 
-    def registered(self, known, name, where):
+    def registered(self, classes, name, where):
         """The class or function registered as ``name``, or None with a problem noted."""
-        if isinstance(name, str) and name in known:
-            return known.get(name)
-        self.add(where, f"no {known._name} is called '{name}'{suggest(name, known.keys())}.")
+        if isinstance(name, str) and name in classes:
+            return classes.get(name)
+        self.add(where, f"no {classes._name} is called '{name}'{suggest(name, classes.keys())}.")
         return None
 
-    def arguments(self, function, options, where, given=('type',)):
+    def arguments(self, function, options, where, given=('type',), definitions=None):
         """``options`` as keyword arguments of ``function``."""
-        parameters = inspect.signature(function).parameters
-        open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-        named = [name for name, parameter in parameters.items()
-                 if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)]
-        for key in options:
-            if key not in given and key not in named and not open_ended:
-                self.add(f'{where}:{key}', f'unknown option{suggest(key, named)}.')
-        for name in named:
-            if parameters[name].default is inspect.Parameter.empty and name not in options and name not in given:
+        definitions = {name: option for name, option in (definitions or arguments(function)).items()
+                       if name not in given}
+        for key, value in options.items():
+            if key in definitions:
+                if definitions[key].problem(value):
+                    self.add(f'{where}:{key}', definitions[key].problem(value))
+            elif key not in given and not takes_any(function):
+                self.add(f'{where}:{key}', f'unknown option{suggest(key, definitions)}.')
+        for name, option in definitions.items():
+            if option.required and name not in options:
                 self.add(f'{where}:{name}', 'is missing.')
+
+    def ours_in_vain(self, opt):
+        """Options that only models of this plugin read, given to a model of BasicSR."""
+        for group, names in (('train', ('iqa_opt', 'balance_opt', 'precision', 'accumulate')), ('val', ('guard',))):
+            for name in names:
+                if isinstance(opt.get(group), dict) and opt[group].get(name):
+                    instead = ' Give one metric as `perceptual_opt: {type: IQAPerceptualLoss, metric: NAME, ...}`, ' \
+                              'or use `model_type: VideoIQAModel`.' if name == 'iqa_opt' else \
+                              ' `model_type: VideoIQAModel` has it.'
+                    self.add(f'{group}:{name}', f"{opt['model_type']} of BasicSR does not read this.{instead}")
 
     def everything(self, opt, model):
         adversarial = opt['is_train'] and 'gan_opt' in model.TRAIN_OPTIONS
         if opt['is_train'] and opt.get('network_d') and not adversarial:
             self.add('network_d', f"{opt['model_type']} has no discriminator; `model_type: ISeeBetterModel` has one.")
         networks = ('network_g', 'network_d') if adversarial else ('network_g',)
-        self.keys(opt, TOP, '', ('name', 'model_type', 'num_gpu', 'datasets', *networks, 'path')
+        self.keys(opt, known.TOP, '', ('name', 'model_type', 'num_gpu', 'datasets', *networks, 'path')
                   + (('train', 'logger') if opt['is_train'] else ('val',)))
-        if opt['num_gpu'] and not torch.cuda.is_available():
+        if self.here and _is(opt['num_gpu'], int) and opt['num_gpu'] and not torch.cuda.is_available():
             self.add('num_gpu', f"{opt['num_gpu']} asked for, but this machine has no usable CUDA device; set it to 0 "
                                 'to use the CPU (or to auto).')
         for where, problem in distributed.problems(opt.get('dist_params')):
             self.add(where, problem)
-        self.keys(opt['path'], PATH, 'path:')
+        self.keys(opt['path'], known.PATH, 'path:')
         for key, value in opt['path'].items():
             fetched = key.startswith('pretrain_network') and is_url(value)
-            if key.startswith(('pretrain_network', 'resume_state')) and value and not fetched \
-                    and not Path(value).is_file():
-                self.add(f'path:{key}', f'{value}: no such file.{_how_to_train(value)}')
+            if self.here and key.startswith(('pretrain_network', 'resume_state')) and value and not fetched \
+                    and not Path(str(value)).is_file():
+                self.add(f'path:{key}', f'{value}: no such file.{how_to_train(value)}')
         for name in networks:
             if isinstance(opt.get(name), dict):
                 self.network(opt[name], name)
         for phase, dataset in opt['datasets'].items():
             self.dataset(dataset, f'datasets:{phase}', opt['is_train'])
+        self.pitfalls(opt)
         if opt['is_train'] and 'train' not in opt['datasets']:
             self.add('datasets:train', 'is missing.')
         if opt['is_train']:
             if isinstance(opt.get('train'), dict):
                 self.training(opt['train'], model, opt)
                 self.step(opt, opt['train'])
-            self.keys(opt.get('logger') or {}, LOGGER, 'logger:',
+            self.keys(opt.get('logger') or {}, known.LOGGER, 'logger:',
                       ('print_freq', 'save_checkpoint_freq', 'use_tb_logger'))
         if isinstance(opt.get('val'), dict):
             required = ('val_freq', 'save_img') if opt['is_train'] else ('save_img',)
-            self.keys(opt['val'], {key: VALUES.get(key, object) for key in model.VAL_OPTIONS}, 'val:', required)
+            self.keys(opt['val'], {key: known.VAL.get(key, Option()) for key in model.VAL_OPTIONS}, 'val:', required)
             if isinstance(opt['val'].get('scores'), dict):
-                self.keys(opt['val']['scores'], {'model': str, 'loss': str}, 'val:scores:')
+                self.keys(opt['val']['scores'], known.SCORES, 'val:scores:')
             for where, problem in guard_problems(opt) if opt['is_train'] else ():
                 self.add(where, problem)
         self.losses_and_metrics(opt)
+
+    def pitfalls(self, opt):
+        """What BasicSR or PyTorch would stop at later, with words of their own."""
+        if isinstance(opt.get('name'), str) and Path(opt['name']).name != opt['name']:
+            self.add('name', f"'{opt['name']}' cannot be the name of a folder; leave out `/`.")
+        for phase, dataset in opt['datasets'].items():
+            if dataset.get('persistent_workers') and not dataset.get('num_worker_per_gpu'):
+                self.add(f'datasets:{phase}:persistent_workers', 'needs workers: set num_worker_per_gpu above 0.')
+        wandb = opt['logger'].get('wandb') if isinstance(opt.get('logger'), dict) else None
+        if self.here and isinstance(wandb, dict) and wandb.get('project') and not find_spec('wandb'):
+            self.add('logger:wandb', 'the package wandb is not installed: pip install wandb, or leave it out.')
 
     def network(self, options, where):
         network = self.registered(registry.ARCH_REGISTRY, options.get('type'), f'{where}:type')
         if network:
             self.arguments(network, options, where)
         flow = options.get('spynet_path')
-        if flow and not is_url(flow) and not Path(str(flow)).expanduser().is_file():
+        if self.here and flow and not is_url(flow) and not Path(str(flow)).expanduser().is_file():
             self.add(f'{where}:spynet_path', f'{flow}: no such file. Leave it out to train the optical flow from zero.')
 
     def dataset(self, options, where, is_train):
@@ -170,7 +198,8 @@ class _Check:
             self.add(f'{where}:type', f"{options['type']} does not give whole clips, which validation here needs. Use "
                                       'ClipTestDataset.')
         if hasattr(dataset, 'OPTIONS'):
-            self.keys(options, {**DATASET, **_clip_options(dataset)}, f'{where}:', required + dataset.REQUIRED)
+            self.keys(options, {**known.DATASET, **known.LOADER, **_clip_options(dataset)}, f'{where}:',
+                      required + dataset.REQUIRED)
             if 'datasets' in dataset.OPTIONS and isinstance(options.get('datasets'), dict):
                 self.mixture(options, f'{where}:datasets')
         self.data_paths(options, where)
@@ -184,30 +213,25 @@ class _Check:
                 continue
             dataset = self.registered(registry.DATASET_REGISTRY, part.get('type'), f'{where}:{name}:type')
             if hasattr(dataset, 'OPTIONS'):
-                known = {'type': str, 'ratio': NUMBER, 'scale': int, **_clip_options(dataset)}
-                self.keys(part, known, f'{where}:{name}:', ('ratio',))
+                self.keys(part, {**known.PART, **_clip_options(dataset)}, f'{where}:{name}:', ('ratio',))
                 for key in dataset.REQUIRED:
                     if part.get(key, options.get(key)) is None:
                         self.add(f'{where}:{name}:{key}', 'is missing.')
-            if _is(part.get('ratio'), NUMBER) and not part['ratio'] > 0:
-                self.add(f'{where}:{name}:ratio', f"expected a number above 0, got {part['ratio']!r}.")
             self.data_paths(part, f'{where}:{name}')
 
     def data_paths(self, options, where):
         for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file'):
             value = options.get(key)
-            if isinstance(value, str) and value and not Path(value).expanduser().exists():
+            if self.here and isinstance(value, str) and value and not Path(value).expanduser().exists():
                 self.add(f'{where}:{key}', f'{value}: nothing is there.')
                 self.data_is_missing = True
 
     def training(self, options, model, opt):
-        self.keys(options, {key: VALUES.get(key, object) for key in model.TRAIN_OPTIONS}, 'train:',
+        self.keys(options, {key: known.TRAIN.get(key, Option()) for key in model.TRAIN_OPTIONS}, 'train:',
                   model.REQUIRED_TRAIN_OPTIONS)
         if isinstance(options.get('gan_opt'), dict):
-            self.keys(options['gan_opt'], {'loss_weight': NUMBER}, 'train:gan_opt:')
-            if _is(options['gan_opt'].get('loss_weight'), NUMBER) and not options['gan_opt']['loss_weight'] > 0:
-                self.add('train:gan_opt:loss_weight', 'must be above 0: the output shall look real.')
-        for where, known, fixed in (('optim_g', vars(torch.optim), ('type', 'params')),
+            self.keys(options['gan_opt'], known.GAN, 'train:gan_opt:')
+        for where, classes, fixed in (('optim_g', vars(torch.optim), ('type', 'params')),
                                     ('optim_d', vars(torch.optim), ('type', 'params')),
                                     ('scheduler', SCHEDULERS, ('type', 'optimizer')),
                                     ('balance_opt', BALANCERS, ('type',))):
@@ -216,43 +240,26 @@ class _Check:
                 part = {'type': model.DEFAULT_BALANCER, **(part or {})}
             if not isinstance(part, dict):
                 continue
-            kind = known.get(str(part.get('type')))
+            kind = classes.get(str(part.get('type')))
             if where.startswith('optim') and kind and kind in UNUSABLE:
                 self.add(f'train:{where}:type', f"'{part['type']}' cannot train networks here: it needs "
                                                 f'{UNUSABLE[kind]}.')
-            elif inspect.isclass(kind) or (known is BALANCERS and kind):
+            elif inspect.isclass(kind) or (classes is BALANCERS and kind):
                 before = len(self.problems)
                 self.arguments(kind, part, f'train:{where}', fixed)
-                if known is BALANCERS and len(self.problems) == before:
+                if classes is BALANCERS and len(self.problems) == before:
                     self.balancer(kind, part, self.loss_names(options, model), opt)
             else:
-                names = [name for name, value in known.items() if inspect.isclass(value) and name[0] != '_']
+                names = [name for name, value in classes.items() if inspect.isclass(value) and name[0] != '_']
                 self.add(f'train:{where}:type', f"'{part.get('type')}' is not known"
                                                 f"{suggest(part.get('type'), names)}.")
 
     def step(self, opt, options):
         """Options of one iteration that have to fit together."""
-        for name, expected, valid in (
-                ('precision', ' or '.join(PRECISIONS), lambda value: value in PRECISIONS),
-                ('accumulate', '1 or more', lambda value: value >= 1),
-                ('skip_limit', '1 or more', lambda value: value >= 1),
-                ('clip_norm', 'a number above 0', lambda value: value > 0),
-                ('compile', 'true, false or arguments of torch.compile', lambda value: isinstance(value, (bool, dict))),
-                ('fix_flow', '0 or more', lambda value: value >= 0),
-                ('flow_lr_mul', '0 or more', lambda value: value >= 0),
-                ('ema_decay', '0 or more and less than 1', lambda value: 0 <= value < 1),
-                ('total_iter', '1 or more', lambda value: value >= 1)):
-            value = options.get(name)
-            if value is not None and (name not in VALUES or _is(value, VALUES[name])) and not valid(value):
-                self.add(f'train:{name}', f'expected {expected}, got {value!r}.')
         for name in ('optim_g', 'optim_d'):
             part = options.get(name)
-            if isinstance(part, dict) and not (_is(part.get('lr'), NUMBER) and part['lr'] >= 0):
-                self.add(f'train:{name}:lr', f"expected a number, 0 or more, got {part.get('lr')!r}.")
-        for group, name in (('logger', 'print_freq'), ('logger', 'save_checkpoint_freq'), ('val', 'val_freq')):
-            value = opt[group].get(name) if isinstance(opt.get(group), dict) else None
-            if _is(value, NUMBER) and not value >= 1:
-                self.add(f'{group}:{name}', f'expected 1 or more, got {value!r}.')
+            if isinstance(part, dict) and _LEARNING_RATE.problem(part.get('lr')):
+                self.add(f'train:{name}:lr', _LEARNING_RATE.problem(part.get('lr')))
         if options.get('compile') and _replicated(opt):
             self.add('train:compile', 'needs a process for each GPU: torchrun and --launcher pytorch.')
         if isinstance(options.get('compile'), dict):
@@ -301,7 +308,7 @@ class _Check:
             if hasattr(metric, 'check'):
                 self.metric(metric.check, options, where)
             elif metric:
-                self.arguments(metric, options, where, ('type', 'better', 'img', 'img2'))
+                self.arguments(metric, options, where, ('type', 'better'), stock_metric_arguments(metric))
             if options.get('better') not in (None, 'higher', 'lower'):
                 self.add(f'{where}:better', f"expected higher or lower, got '{options['better']}'.")
 
@@ -309,6 +316,9 @@ class _Check:
         loss = self.registered(registry.LOSS_REGISTRY, options.get('type'), f'{where}:type')
         if loss is IQAPerceptualLoss and where != 'train:perceptual_opt':
             self.add(f'{where}:type', "IQAPerceptualLoss is for perceptual_opt of BasicSR's models; use IQALoss.")
+        elif where == 'train:perceptual_opt' and hasattr(loss, 'metric_name') and loss is not IQAPerceptualLoss:
+            self.add(f'{where}:type', f"BasicSR's models want two values from this, {options['type']} gives one; "
+                                      f"say `type: IQAPerceptualLoss` and `metric: {loss.metric_name(options)}`.")
         if hasattr(loss, 'member_options'):
             try:
                 members = loss.member_options(options)
@@ -344,10 +354,10 @@ class _Check:
         if info.files:
             self.metrics.append((where, info, options.get('weights')))
 
-    def weights(self):
+    def weights(self, fetch):
         """Last, because missing weights are fetched, which is worth while only if all else is well."""
-        download = not self.problems
-        seen = set()
+        download = fetch and not self.problems
+        seen, missing = set(), []
         for where, info, path in self.metrics:
             if (info.files, path) in seen:
                 continue
@@ -355,22 +365,15 @@ class _Check:
             try:
                 find_weights(info, path, download)
             except MetricError as error:
-                self.add(where, error)
+                if fetch:
+                    self.add(where, error)
+                else:
+                    missing.append(f'{where}: {error}')
+        return missing
 
 
 def _clip_options(dataset):
-    return {key: CLIPS.get(key, object) for key in dataset.OPTIONS}
-
-
-def _how_to_train(path):
-    """A checkpoint in ``experiments/NAME/`` comes from ``options/NAME.yml``, if there is one."""
-    parts = Path(path).parts
-    if len(parts) == 4 and parts[0] == 'experiments':
-        folder, _, rest = parts[1].partition('_')  # vrt_finetune_lpips is options/vrt/finetune_lpips.yml
-        found = [*Path('options').rglob(f'{parts[1]}.yml'), *Path('options', folder).glob(f'{rest}.yml')]
-        for options in sorted(found):
-            return f' To train it: python basicsr/train.py -opt {options}'
-    return ''
+    return {key: known.CLIPS.get(key, Option()) for key in dataset.OPTIONS}
 
 
 def _replicated(opt):
@@ -379,10 +382,4 @@ def _replicated(opt):
 
 
 def _is(value, kind):
-    return isinstance(value, kind) and not (isinstance(value, bool) and kind in (int, NUMBER))
-
-
-def _type_name(kind):
-    names = {int: 'a whole number', str: 'text', bool: 'true or false', dict: 'options (name: value)', list: 'a list',
-             NUMBER: 'a number'}
-    return names[kind]
+    return value is not None and not Option(kind).problem(value)

@@ -37,6 +37,7 @@ def positive(kind):
         if not 0 < value < math.inf:
             raise argparse.ArgumentTypeError(f'expected a positive number, got {text}')
         return value
+    parse.__name__ = 'number'  # what argparse calls it where it is none
     return parse
 
 

@@ -34,7 +34,7 @@ def main():
                                   limit=args.limit)
         write_artifacts(args.out, content)
     except (ValueError, OSError) as error:
-        sys.exit(f'ERROR: {error}')
+        sys.exit(f'error: {error}')
     except KeyboardInterrupt:
         sys.exit('Interrupted: nothing was written.')
     print(artifacts_text(content), end='\n\n')

@@ -44,7 +44,7 @@ def main():
         shown = problems if args.all else problems[:SHOWN]
         left = len(problems) - len(shown)
         sys.exit('\n'.join(shown) + (f'\n... and {left} more; --all shows them' if left else '')
-                 + f'\n{len(problems)} problem{"s" if len(problems) > 1 else ""}.')
+                 + f'\n{len(problems)} problem{"s" if len(problems) > 1 else ""}. Copy or make the database again.')
     print('All is well.')
 
 

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import cv2
+import numpy as np
 from basicsr.metrics import calculate_psnr
 
 from basicsr_nriqa.data.bicubic import imresize
@@ -92,15 +93,22 @@ def print_psnr():
 def draw_crops():
     lr, gt = (ClipStore(DATA / f'vimeo90k_test_{kind}.lmdb', 'lmdb') for kind in ('LRx4', 'GT'))
     rows = []
-    for clip in list(gt.clips())[:3]:
+    for clip in list(gt.clips())[:2]:
         key = f'{clip}/im4'
         row = {'bicubic': imresize(lr.image(key), 4)}
         for name, label in RUNS.items():
             row[label] = cv2.imread(f'results/{name}/visualization/sample_test/{key}_{name}.png')
         row['GT'] = gt.image(key)
-        rows.append((clip, {label: cv2.cvtColor(image, cv2.COLOR_BGR2RGB) for label, image in row.items()}))
+        row = {label: cv2.cvtColor(image, cv2.COLOR_BGR2RGB) for label, image in row.items()}
+        baseline = row['baseline'].astype(int)
+        added = {label: np.clip(128 + 10 * (image - baseline), 0, 255).astype(np.uint8) if label in RUNS.values()
+                 else image for label, image in row.items()}
+        rows += [(clip, row), (f'{clip}: what the fine-tuning added to the baseline, times 10', added)]
     side_by_side(rows, REPORT / 'crops.png')
 
 
 if __name__ == '__main__':
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit('\nInterrupted. Start it again; it begins anew.')

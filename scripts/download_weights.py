@@ -26,6 +26,8 @@ def main():
     args = parser.parse_args()
     if not (args.metrics or args.all or args.check):
         parser.error('name at least one METRIC, or give --all')
+    if args.out.exists() and not args.out.is_dir():
+        parser.error(f'argument -o/--out: {args.out} is a file, expected a folder')
     for name in args.metrics:
         if name not in CATALOGUE:
             parser.exit(2, f'error: {_why_not(name)}\n')
@@ -45,7 +47,7 @@ def _why_not(name):
     try:
         metric_info(name)
     except MetricError:
-        return f"unknown metric '{name}'{suggest(name, CATALOGUE)}; python scripts/list_metrics.py lists them"
+        return f"unknown metric '{name}'{suggest(name.lower(), CATALOGUE)}; python scripts/list_metrics.py lists them"
     return (f"'{name}': pyiqa alone knows its files. Build it once on a machine with network; they land in "
             '$TORCH_HOME/hub/pyiqa (default ~/.cache/torch/hub/pyiqa), which can be copied.')
 

@@ -21,17 +21,19 @@ overlap and are cross-faded; where a GPU's memory does not suffice, tiles are ha
 
 
 def whole(text):
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f'expected 0 or more, got {text}')
-    return value
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number, 0 or more, got '{text}'")
+    return int(text)
 
 
 def number(low, high):
     def parse(text):
-        value = float(text)
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f'expected {low} to {high}, got {text}')
+        try:
+            value = float(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"expected a number from {low} to {high}, got '{text}'")
         return value
     return parse
 
@@ -77,19 +79,24 @@ def stop(number, _):
     raise SystemExit(128 + number)
 
 
+def kept(partial):
+    return f' What is done is in {partial}; the same command goes on from there.' if partial.is_dir() else ''
+
+
 def main():
     args = parse_arguments()
     get_root_logger().setLevel('INFO')
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+    partial = Path(f'{args.output.expanduser()}.partial')
     try:
         restore_video(**vars(args))
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         sys.exit(f'error: {error}')
+    except OSError as error:  # such as a full disk
+        sys.exit(f'error: {error}{kept(partial)}')
     except SystemExit:
-        partial = Path(f'{args.output.expanduser()}.partial')
-        kept = f' What is done is in {partial}; the same command goes on from there.' if partial.is_dir() else ''
-        print(f'\nStopped.{kept}', file=sys.stderr)
+        print(f'\nStopped.{kept(partial)}', file=sys.stderr)
         raise
 
 

@@ -24,7 +24,7 @@ def main():
     others = [name for name in pyiqa_names() if name not in CATALOGUE] if args.all or {*names} - {*CATALOGUE} else []
     for name in names:
         if name not in CATALOGUE and name not in others:
-            close = ', '.join(get_close_matches(name, [*CATALOGUE, *others]))
+            close = ', '.join(get_close_matches(name.lower(), [*CATALOGUE, *others]))
             hint = f'did you mean {close}?' if close else 'python scripts/list_metrics.py --all lists them'
             parser.exit(2, f"error: unknown metric '{name}': {hint}\n")
     others = [name for name in others if args.all and name not in names]

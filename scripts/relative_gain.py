@@ -49,7 +49,7 @@ def main():
         flags = reference_flags(table, thresholds)
         files = write_report(table, args.output, flags=flags, decimals=args.decimals, intervals=args.intervals)
     except (ValueError, OSError) as error:
-        sys.exit(f'ERROR: {error}')
+        sys.exit(f'error: {error}')
     print(console_table(table, args.decimals, args.intervals))
     lines = [f'{flag.loss}: {flag.reason}' for flag in flags if flag.model is None]
     lines += reference_notes(table, thresholds)

@@ -1,6 +1,7 @@
 """Train the small metric that ships with the plugin, or judge it on photographs it never saw."""
 import argparse
 import hashlib
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -13,23 +14,43 @@ from basicsr_nriqa.iqa.tinyiqa import load_tinyiqa
 from basicsr_nriqa.iqa.tinyiqa_training import held_out_correlations, train, weights_file
 
 
+def at_least(lowest):
+    def parse(text):
+        value = int(text)
+        if value < lowest:
+            raise argparse.ArgumentTypeError(f'expected {lowest} or more, got {text}')
+        return value
+    parse.__name__ = 'whole number'  # what argparse calls it where int() fails
+    return parse
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog='examples:\n  python scripts/train_tinyiqa.py --evaluate\n  '
                'python scripts/train_tinyiqa.py -o tinyiqa.pth\n\n'
                'To ship new weights: -o basicsr_nriqa/iqa/weights/tinyiqa.pth, then put the printed sha256 into\n'
-               'basicsr_nriqa/iqa/tinyiqa.py. The evaluation prints the table that README.md shows.')
+               'basicsr_nriqa/iqa/tinyiqa.py. The evaluation prints the table that docs/losses.md shows.')
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument('-o', '--out', type=Path, help='train, and write the weights here')
     what.add_argument('--evaluate', action='store_true', help='judge the shipped weights')
-    parser.add_argument('--series', type=int, default=6600, help='graded series to learn from')
-    parser.add_argument('--adversaries', type=int, default=150, help='images that climb the score, in each round')
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--series', type=at_least(len(DISTORTIONS | UNGRADED)), default=6600,
+                        help='graded series to learn from, one or more of each distortion (default: %(default)s)')
+    parser.add_argument('--adversaries', type=at_least(1), default=150,
+                        help='images that climb the score, in each round (default: %(default)s)')
+    parser.add_argument('--seed', type=at_least(0), default=0, help='of all that is drawn (default: %(default)s)')
     args = parser.parse_args()
+    # said before the training, which takes minutes
+    if args.out and not args.out.parent.is_dir():
+        parser.error(f'argument -o/--out: {args.out.parent}: no such folder; make it first')
+    if args.out and args.out.is_dir():
+        parser.error(f'argument -o/--out: {args.out} is a folder, expected a file such as {args.out}/tinyiqa.pth')
     torch.set_num_threads(1)  # the images are small, and the result shall not depend on the machine's cores
     if args.evaluate:
-        network = load_tinyiqa()
+        try:
+            network = load_tinyiqa()
+        except (OSError, ValueError) as error:
+            sys.exit(f'error: {error}')
     else:
         network = train(args.series, args.adversaries, args.seed, progress=partial(tqdm, desc='images'))
         content = weights_file(network)

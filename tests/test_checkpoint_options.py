@@ -124,5 +124,9 @@ def test_a_file_with_a_part_of_a_network_is_an_error(parity):
     for lost in ('conv_last.weight', 'stage3.linear1', 'stage8.2.linear', 'stage3.residual_group', 'conv_first'):
         part = {name: tensor for name, tensor in weights.items() if not name.startswith(lost)}
         assert recognise(part) == 'VRT'
-        with pytest.raises(ValueError, match='options of this VRT cannot be read'):
+        with pytest.raises(ValueError, match='options of this VRT cannot be read off its weights') as error:
             network_options(part)
+        assert 'Error' not in str(error.value)
+    del weights['conv_last.weight']
+    with pytest.raises(ValueError, match=r'conv_last\.weight is missing\. The file may be incomplete'):
+        network_options(weights)

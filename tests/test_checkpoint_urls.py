@@ -88,7 +88,7 @@ def test_networks_take_a_url(server):
     ('/gone.pth', r'gone\.pth: cannot be fetched: .*404.*put the file at .*gone\.pth'),
     ('/cut.pth', r'cut\.pth: cannot be fetched: the connection ended 5 bytes too early'),
     ('/net-01234567.pth', rf'net-01234567\.pth: its sha256 begins with {DIGITS}, but its name says 01234567.*not kept'),
-    ('/page.pth', r'page\.pth: cannot be read, so it is damaged'),
+    ('/page.pth', r'page\.pth: cannot be read\. It is damaged'),
     ('/code.pth', r'code\.pth: refused, since loading \S+\.mkdir could run code'),
     ('/', r'names no file'),
     ('/a/%2e%2e', r'names no file'),
@@ -104,8 +104,15 @@ def test_a_failed_download_is_named_and_leaves_nothing(server, tmp_path, path, w
 
 
 def test_no_server_at_all(server):
-    with pytest.raises(FileNotFoundError, match='cannot be fetched'):
+    with pytest.raises(FileNotFoundError, match=r'cannot be fetched: \[Errno \d+\] Connection refused\. Where'):
         load_checkpoint_file('http://127.0.0.1:9/net.pth')
+
+
+def test_no_place_to_keep_it(server, tmp_path):
+    server.cache.parent.mkdir(parents=True, exist_ok=True)
+    server.cache.write_text('')
+    with pytest.raises(FileNotFoundError, match=r'there is no place to keep it: .*File exists.*TORCH_HOME'):
+        load_checkpoint_file(f'{server.url}/net.pth')
 
 
 def test_a_damaged_copy_is_named(server):
@@ -136,9 +143,9 @@ def test_training_starts_from_a_url_of_any_layout(server, train_from, layout):
 
 
 def test_training_from_a_url_that_fails_or_does_not_fit(server, train_from):
-    with pytest.raises(OptionsError, match=r'path: Checkpoint http://.*/gone\.pth: cannot be fetched'):
+    with pytest.raises(OptionsError, match=r'path:pretrain_network_g: Checkpoint http://.*/gone\.pth: cannot be f'):
         train_from(f'{server.url}/gone.pth')
     server.contents['/net.pth'] = saved({'params': BasicVSRPP(mid_channels=16, num_blocks=1).state_dict()})
-    with pytest.raises(OptionsError, match=r'net\.pth does not fit network_g: .* set mid_channels: 16 in its options'):
+    with pytest.raises(OptionsError, match=r'net\.pth: does not fit this .* set mid_channels: 16 in its options'):
         train_from(f'{server.url}/net.pth')
     assert train_from(f'{server.url}/net.pth', strict_load_g=False).net_g.spynet

@@ -124,7 +124,8 @@ def test_masks_in_a_file_are_ignored():
 def test_a_training_state_is_no_network():
     state = {'epoch': 1, 'iter': 5, 'optimizers': [], 'schedulers': [], 'balancer': {}}
     for refuse in (recognise, lambda content: convert_state_dict(content, 'VRT')):
-        with pytest.raises(ValueError, match='It is a training state, not a network: give it as path: resume_state'):
+        with pytest.raises(ValueError, match='It is a training state, not a network: give it as path: resume_state.'
+                                             r' The network of this iteration is net_g_5\.pth'):
             refuse(state)
 
 
@@ -132,6 +133,16 @@ def test_some_names_of_no_known_network_are_shown():
     with pytest.raises(ValueError, match=r'None of the known networks \(SpyNet, .*VRT.*\) has these names: layer0\.w, '
                                          r'.* and 92 more'):
         recognise({'params': {f'layer{i}.w': torch.zeros(1) for i in range(100)}})
+
+
+@pytest.mark.parametrize('refuse', [recognise, lambda content: convert_state_dict(content, 'SpyNet')])
+def test_weights_under_an_unknown_name_are_found(refuse):
+    content = {'epoch': 3, 'model': SpyNet().state_dict()}
+    with pytest.raises(ValueError, match=r"It holds weights under 'model'\. Save them alone: .*torch\.load\(FILE\)"):
+        refuse(content)
+    with pytest.raises(ValueError) as error:
+        refuse({'params': {'a': torch.zeros(1)}, 'optimizer': {'b': torch.zeros(1)}})
+    assert 'optimizer' not in str(error.value)
 
 
 def test_unknown_names_are_listed(network):
@@ -179,7 +190,7 @@ def test_a_checkpoint_of_other_options_is_an_error_and_loads_nothing(tmp_path):
     torch.save({'params': BasicVSRPP(mid_channels=8, num_blocks=2).state_dict()}, path)
     network = BasicVSRPP(mid_channels=16, num_blocks=1)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    with pytest.raises(ValueError, match=r'small\.pth: does not fit this BasicVSRPP.*is too much') as error:
+    with pytest.raises(ValueError, match=r'small\.pth: does not fit this BasicVSRPP.*is not in this network') as error:
         load_pretrained(network, path)
     assert 'more' in str(error.value)
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
@@ -189,7 +200,7 @@ def test_the_options_to_set_are_said(tmp_path):
     path = tmp_path / 'small.pth'
     torch.save({'params': BasicVSRPP(mid_channels=8, num_blocks=2).state_dict()}, path)
     with pytest.raises(ValueError, match='set mid_channels: 8, num_blocks: 2 in its options; now it is '
-                                         'mid_channels: 16, num_blocks: 1'):
+                                         r'mid_channels: 16, num_blocks: 1\. In detail: .* is not in this network'):
         load_pretrained(BasicVSRPP(mid_channels=16, num_blocks=1), path)
     torch.save({'params': VRT(**SMALL_VRT).state_dict()}, path)
     with pytest.raises(ValueError, match=r'set pa_frames: 2, window_size: \[2, 4, 4\] in its options; now it is '
@@ -218,7 +229,7 @@ def test_loading_in_part_takes_what_fits_and_says_what_does_not(caplog):
     for name, tensor in network.state_dict().items():
         expected = before[name] if name in ('conv_last.bias', 'conv_hr.bias') else other.state_dict()[name]
         assert torch.equal(tensor, expected), name
-    for words in ('Loaded in part', 'conv_hr.bias is missing', f'{block} is too much', 'shape (7,)'):
+    for words in ('Loaded in part', 'conv_hr.bias is missing', f'{block} is not in this network', 'shape (7,)'):
         assert words in caplog.text
 
 
@@ -232,7 +243,7 @@ def test_loading_in_part_leaves_unknown_names_out_and_says_so(caplog):
         load_content(network, {'params': {**other.state_dict(), **content['params']}}, strict=False)
     assert torch.equal(network.conv_last.weight, other.conv_last.weight)
     assert torch.equal(network.conv_hr.bias, before) and (network.conv_last.bias == 1).all()
-    assert 'neck.weight is too much' in caplog.text and 'conv_hr.bias is missing' in caplog.text
+    assert 'neck.weight is not in this network' in caplog.text and 'conv_hr.bias is missing' in caplog.text
     for nothing in ({'neck.weight': torch.zeros(1)}, {}):
         with pytest.raises(ValueError, match='Not a BasicVSRPP checkpoint'):
             load_content(network, {'params': nothing}, strict=False)
@@ -294,8 +305,10 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_a_folder_is_no_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match='no such file'):
+    with pytest.raises(FileNotFoundError, match=r'this is a folder\. Give the file in it'):
         load_checkpoint_file(tmp_path)
+    with pytest.raises(FileNotFoundError, match='no such file'):
+        load_checkpoint_file('')
 
 
 @pytest.mark.parametrize('damage', [lambda data: data[:len(data) // 2], lambda _: b'', lambda _: b'<html></html>'])

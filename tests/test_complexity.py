@@ -1,6 +1,7 @@
 import json
 import runpy
 import sys
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 import torch
@@ -98,6 +99,14 @@ def test_default_size():
             default_size(lacking)
 
 
+def test_a_measuring_process_that_is_killed_ran_out_of_memory(monkeypatch):
+    def killed(*_):
+        raise BrokenProcessPool
+    monkeypatch.setattr(complexity, '_measured', killed)
+    with pytest.raises(ValueError, match=r'memory is too little for a clip of 2 x 16 x 16\. .* --input'):
+        complexity.complexity(SMALL, (2, 16, 16))
+
+
 @pytest.fixture
 def script(monkeypatch, capsys):
     """Run the script within this process; returns its exit status, its output and its errors."""
@@ -137,8 +146,14 @@ def test_the_script(script, write_options):
     ({'network_g': {'mid_channels': 8}}, ('--input', 2, 16, 16), 'network_g: has no type. Give the name'),
     ({'network_g': SMALL}, ('--input', 2, 8, 8), 'h and w of 16 pixels or more'),
     ({'network_g': {**SMALL, 'mid_channels': 7}}, ('--input', 2, 16, 16), 'network_g: BasicVSRPP: mid_channels'),
-    ({'network_g': {**SMALL, 'blocks': 7}}, ('--input', 2, 16, 16), "unexpected keyword argument 'blocks'"),
-    ({'network_g': {'type': 'VSRPP'}}, ('--input', 2, 16, 16), "network_g: \"No object named 'VSRPP'"),
+    ({'network_g': {**SMALL, 'blocks': 7}}, ('--input', 2, 16, 16),
+     "network_g:blocks: unknown option (did you mean 'num_blocks'?)"),
+    ({'network_g': {**SMALL, 'num_blocks': '7'}}, ('--input', 2, 16, 16),
+     "network_g:num_blocks: expected a whole number, got '7'"),
+    ({'network_g': {'type': 'VSRPP'}}, ('--input', 2, 16, 16), "network_g:type: no network is called 'VSRPP'"),
+    ({'network_g': {'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1}}, ('--input', 2, 16, 16),
+     'MSRResNet does not take clips of shape (1, 2, 3, 16, 16)'),
+    ({'network_g': SMALL}, ('--input', 10**6, 10**4, 10**4), 'memory is too little for a clip of 1000000 x 10000 x 10'),
 ])
 def test_what_cannot_be_is_one_line(script, write_options, options, arguments, words):
     path = write_options(options)

@@ -423,9 +423,9 @@ _SRUN = {'SLURM_PROCID': '0', 'SLURM_LOCALID': '0', 'SLURM_NTASKS': '2', 'PATH':
     ('pytorch', _TORCHRUN, {'dist_params': {'port': 5000}}, 'torchrun chose 29999; give it --master_port 5000'),
     ('pytorch', _TORCHRUN, {'dist_params': {'backend': 'nccl'}}, 'nccl needs num_gpu other than 0'),
     ('pytorch', _TORCHRUN, {'dist_params': {'backend': 'mpi', 'port': 0, 'timeout': '9', 'prot': 1}},
-     "options.yml:\n- dist_params:backend: expected nccl (GPUs) or gloo (CPUs), got 'mpi'.\n"
-     '- dist_params:port: expected a port number from 1 to 65535, got 0.\n'
-     "- dist_params:timeout: expected seconds, more than 0, got '9'.\n"
+     "options.yml:\n- dist_params:backend: expected nccl or gloo, got 'mpi'.\n"
+     '- dist_params:port: expected a whole number from 1 to 65535, got 0.\n'
+     "- dist_params:timeout: expected a number above 0 and below 1e+09, got '9'.\n"
      "- dist_params:prot: unknown option (did you mean 'port'?)."),
     ('pytorch', _TORCHRUN, {'dist_params': 'gloo'}, "dist_params: expected options (name: value), got 'gloo'"),
     ('pytorch', {**_TORCHRUN, 'LOCAL_WORLD_SIZE': '3'}, {'num_gpu': 'auto'}, '3 or more processes on this machine'),

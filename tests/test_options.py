@@ -3,7 +3,7 @@ import sys
 import pytest
 from basicsr.utils.options import parse_options
 
-from basicsr_nriqa.options import OptionsError, copy_options, parse_value, read_options, set_option
+from basicsr_nriqa.options import OptionsError, copy_options, parse_value, read_options, set_option, split_assignment
 
 
 def _write(folder, **files):
@@ -65,6 +65,32 @@ def test_errors_name_the_file(tmp_path):
         assert str(tmp_path) in str(error.value)
 
 
+@pytest.mark.parametrize(('text', 'message'), [
+    ('', r'a\.yml: expected options .* got nothing: it is empty'), ('- x', 'expected options .* got a list'),
+    ('5: x', r'a\.yml: 5: expected text'), ('[x, y]: 1', 'not usable as YAML'), ('a: \xe9', 'save it as UTF-8'),
+    ('_base_: 5', '_base_: expected an option file or a list of them, got 5'), ('_base_: [5]', '_base_: .* got .5'),
+    ('_base_: bse.yml', r"_base_: .*bse\.yml: no such file .did you mean 'base\.yml'"),
+    ('_base_: base.yml\nname: {type: x}', r'a\.yml: name: cannot be merged: .*_delete_')])
+def test_what_is_wrong_with_a_file_is_said_in_words_of_yaml(tmp_path, text, message):
+    _write(tmp_path, base='name: x\n')
+    (tmp_path / 'a.yml').write_bytes(text.encode('latin1'))
+    with pytest.raises(OptionsError, match=message):
+        read_options(tmp_path / 'a.yml')
+
+
+def test_a_mistyped_file_name_gets_the_nearest(tmp_path):
+    _write(tmp_path, finetune_maniqa='name: x\n')
+    with pytest.raises(OptionsError, match=r"finetune_maniq\.yml: cannot read .*did you mean 'finetune_maniqa\.yml'"):
+        read_options(tmp_path / 'finetune_maniq.yml')
+
+
+def test_assignments_of_the_command_line():
+    assert split_assignment('path:pretrain_network_g=a=b.pth') == ['path:pretrain_network_g', 'a=b.pth']
+    for text in ('name', '=3', ' = 3'):
+        with pytest.raises(OptionsError, match='--force_yml: expected OPTION=VALUE'):
+            split_assignment(text)
+
+
 def test_values_of_the_command_line():
     assert parse_value('4e-4') == 4e-4 and parse_value('!!float 4e-4') == 4e-4 and parse_value('[1, 2]') == [1, 2]
     assert parse_value('none') is parse_value('~') is None and parse_value('true') is True
@@ -77,6 +103,8 @@ def test_values_of_the_command_line():
     assert options == {'train': {'optim_g': {'lr': 2}, 'new': 3}}
     with pytest.raises(OptionsError, match=r"no options 'trian' .did you mean 'train'"):
         set_option(options, 'trian:lr', 2)
+    with pytest.raises(OptionsError, match="'train:new:lr' cannot be set, as 'train:new' is 3"):
+        set_option(options, 'train:new:lr', 2)
 
 
 def test_force_yml_runs_no_code(tmp_path, monkeypatch):

@@ -49,7 +49,7 @@ def test_the_tiny_training_is_accepted(problems):
     ('val__metrics__psnr', 'calculate_psnr', 'val:metrics:psnr: expected options such as'),
     ('train__iqa_opt__pix', {'type': 'IQALoss', 'metric': 'ssim', 'loss_weight': -1}, "train:iqa_opt:pix: is the name"),
     ('train__iqa_opt__tinyiqa__type', 'IQAPerceptualLoss', 'IQAPerceptualLoss is for perceptual_opt'),
-    ('train__iqa_opt__tinyiqa__metric', ['maniqa'], "expected a name, got ['maniqa']"),
+    ('train__iqa_opt__tinyiqa__metric', ['maniqa'], "expected a name, such as maniqa, got ['maniqa']"),
     ('train__iqa_opt__tinyiqa', {'type': 'MANIQALoss', 'variant': ['kadid']}, 'variant must be one of koniq'),
     ('train__iqa_opt__tinyiqa', {'type': 'MANIQALoss', 'weights': 3}, 'weights must be the path'),
     ('train__iqa_opt__tinyiqa', {'type': 'MANIQALoss', 'num_crops': 0}, 'num_crops must be a positive'),
@@ -69,12 +69,12 @@ def test_the_tiny_training_is_accepted(problems):
     ('network_g__spynet_path', 3, 'network_g:spynet_path: 3: no such file'),
     ('train__balance_opt', {'type': 'gradnrom'}, "train:balance_opt:type: 'gradnrom' is not known (did you mean"),
     ('train__accumulate', 2, 'train:accumulate: 2 parts of equal size cannot be made of'),
-    ('train__accumulate', 0, 'train:accumulate: expected 1 or more, got 0'),
+    ('train__accumulate', 0, 'train:accumulate: expected a whole number, 1 or more, got 0'),
     ('train__precision', 'fp8', 'train:precision: expected bf16 or fp16'),
     ('train__clip_norm', 0, 'train:clip_norm: expected a number above 0'),
-    ('train__skip_limit', 0, 'train:skip_limit: expected 1 or more'),
-    ('train__ema_decay', 1.0, 'train:ema_decay: expected 0 or more and less than 1'),
-    ('train__compile', 'fast', 'train:compile: expected true, false or arguments'),
+    ('train__skip_limit', 0, 'train:skip_limit: expected a whole number, 1 or more'),
+    ('train__ema_decay', 1.0, 'train:ema_decay: expected a number, 0 or more and below 1'),
+    ('train__compile', 'fast', 'train:compile: expected true or false or options (name: value), got'),
     ('train__compile', {'mod': 'default'}, "train:compile:mod: unknown option (did you mean 'mode'?)"),
     ('train__optim_g', {'type': 'LBFGS', 'lr': 1}, "'LBFGS' cannot train networks here"),
     ('train__optim_g', {'type': 'Adan', 'lr': 1}, "'Adan' is not known (did you mean 'Adam'?)"),
@@ -82,17 +82,17 @@ def test_the_tiny_training_is_accepted(problems):
     ('train__optim_g', {'type': 'Muon', 'lr': 1}, "'Muon' "),
     ('train__scheduler', {'type': 'Counter'}, "train:scheduler:type: 'Counter' is not known"),
     ('train__balance_opt', {'type': ['upgrad']}, "train:balance_opt:type: '['upgrad']' is not known"),
-    ('train__fix_flow', -3, 'train:fix_flow: expected 0 or more'),
+    ('train__fix_flow', -3, 'train:fix_flow: expected a whole number, 0 or more'),
     ('train', [1], 'train: expected options (name: value)'),
-    ('val__val_freq', 0, 'val:val_freq: expected 1 or more'),
+    ('val__val_freq', 0, 'val:val_freq: expected a number, 1 or more'),
     ('val__scores', {'lose': 'LPIPS'}, "val:scores:lose: unknown option (did you mean 'loss'?)"),
-    ('logger__print_freq', 0, 'logger:print_freq: expected 1 or more'),
+    ('logger__print_freq', 0, 'logger:print_freq: expected a whole number, 1 or more'),
     ('network_d', {'type': 'SRGANDiscriminator'}, 'network_d: VideoIQAModel has no discriminator'),
     ('deterministic', 'yes please', 'deterministic: expected true or false'),
     ('train__balance_opt', {'type': 'gradnorm', 'alpha': -1}, 'train:balance_opt: gradnorm: alpha must be'),
     ('train__iqa_otp', {}, "train:iqa_otp: unknown option (did you mean 'iqa_opt'?)"),
-    ('train__total_iter', 'many', "train:total_iter: expected a whole number, got 'many'"),
-    ('train__total_iter', True, 'train:total_iter: expected a whole number, got True'),
+    ('train__total_iter', 'many', "train:total_iter: expected a whole number, 1 or more, got 'many'"),
+    ('train__total_iter', True, 'train:total_iter: expected a whole number, 1 or more, got True'),
     ('train__total_iter', ..., 'train:total_iter: is missing'),
     ('train__optim_g__type', 'Adm', "train:optim_g:type: 'Adm' is not known (did you mean 'Adam'?)"),
     ('train__optim_g__beta', 1, "train:optim_g:beta: unknown option (did you mean 'betas'?)"),
@@ -105,7 +105,7 @@ def test_the_tiny_training_is_accepted(problems):
     ('datasets__val', {'name': 'x', 'type': 'VideoRecurrentTestDataset', 'phase': 'val', 'dataroot_gt': '.',
                        'dataroot_lq': '.'}, 'datasets:val:type: VideoRecurrentTestDataset does not give whole clips'),
     ('datasets__train__gt_sise', 3, "datasets:train:gt_sise: unknown option (did you mean 'gt_size'?)"),
-    ('datasets__train__gt_size', '64', "datasets:train:gt_size: expected a whole number, got '64'"),
+    ('datasets__train__gt_size', '64', "datasets:train:gt_size: expected a whole number, 1 or more, got '64'"),
     ('datasets__train__batch_size_per_gpu', ..., 'datasets:train:batch_size_per_gpu: is missing'),
     ('datasets__train__dataroot_gt', 'no/x.lmdb', 'datasets:train:dataroot_gt: no/x.lmdb: nothing is there'),
     ('datasets__train__dataroot_gt', 'no/x.lmdb', 'scripts/prepare_vimeo90k.py'),
@@ -120,6 +120,12 @@ def test_the_tiny_training_is_accepted(problems):
     ('val__metrics__tinyiqa__metric', 'ssmi', "unknown metric 'ssmi' (did you mean 'ssim"),
     ('path__pretrain_network_g', 'no.pth', 'path:pretrain_network_g: no.pth: no such file'),
     ('path__pretrained_g', 'no.pth', 'path:pretrained_g: unknown option'),
+    ('name', 'my/../exp', "name: 'my/../exp' cannot be the name of a folder"),
+    ('datasets__train__persistent_workers', True, 'datasets:train:persistent_workers: needs workers'),
+    ('logger__wandb', {'project': 'x'}, 'logger:wandb: the package wandb is not installed'),
+    ('val__metrics__psnr__crop_border', 'four', 'val:metrics:psnr:crop_border: expected a whole number, 0 or more'),
+    ('val__metrics__psnr__input_order', 'BHWC', 'val:metrics:psnr:input_order: expected HWC or CHW'),
+    ('train__perceptual_opt', {'type': 'MANIQALoss'}, 'train:perceptual_opt: unknown option'),
     ('num_gpu', 1, 'num_gpu: 1 asked for, but this machine has no usable CUDA device'),
     ('logger__print_freq', ..., 'logger:print_freq: is missing'),
 ])
@@ -146,8 +152,19 @@ def test_missing_weights_say_where_they_belong(problems, monkeypatch, tmp_path):
     assert 'ckpt_koniq10k.pt' in message and str(tmp_path / 'hub/pyiqa/ckpt_koniq10k.pt') in message
 
 
+@pytest.mark.parametrize('place, value, words', [
+    ('train__iqa_opt', {'x': {'type': 'IQALoss', 'metric': 'tinyiqa', 'loss_weight': -1}}, 'train:iqa_opt: SRModel of'),
+    ('train__balance_opt', {'type': 'upgrad'}, 'train:balance_opt: SRModel of BasicSR does not read this'),
+    ('train__perceptual_opt', {'type': 'IQALoss', 'metric': 'tinyiqa', 'loss_weight': -1},
+     'say `type: IQAPerceptualLoss` and `metric: tinyiqa`'),
+    ('val__guard', {'clips': 1}, 'val:guard: SRModel of BasicSR does not read this. `model_type: VideoIQAModel` has')])
+def test_what_a_stock_model_would_ignore_in_silence_is_refused(problems, place, value, words):
+    message = problems(**{'model_type': 'SRModel', 'train__iqa_opt': ..., place: value})
+    assert words in message and message.count('\n-') == 1
+
+
 def test_options_of_other_peoples_models_are_left_alone(problems):
-    assert problems(model_type='SRModel', anything={'goes': 1}, train__own=3) == ''
+    assert problems(model_type='SRModel', anything={'goes': 1}, train__own=3, train__iqa_opt=...) == ''
     assert "unknown metric 'nonsense'" in problems(
         model_type='SRModel', train__perceptual_opt={'type': 'IQAPerceptualLoss', 'metric': 'nonsense'})
 

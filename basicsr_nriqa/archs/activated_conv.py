@@ -1,6 +1,8 @@
 """A PReLU and the convolution after it, trained with half the memory."""
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
@@ -10,7 +12,8 @@ from basicsr_nriqa.recompute import recomputed
 STRIP = 2 ** 16
 
 
-def activated_conv(x, act, conv):
+def activated_conv(x: Tensor, act: nn.PReLU | None,
+                   conv: nn.Conv2d | nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
     """``act(x)`` and ``conv(act(x))``, of which only ``x`` is kept for the backward pass.
 
     On a CPU in full precision everything is in channels_last format, where it is fastest, but for the gradient of the
@@ -23,7 +26,8 @@ def activated_conv(x, act, conv):
             output padding.
 
     Returns:
-        tuple[Tensor]: the activated input, and the convolution's output. Values and gradients are those of the modules.
+        tuple[Tensor, Tensor]: the activated input, and the convolution's output. Values and gradients are those of the
+        modules.
     """
     mixed_formats = (x.device.type == 'cpu' and x.dtype in (torch.float32, torch.float64) and torch.is_grad_enabled()
                      and not torch.is_autocast_enabled('cpu') and not torch.compiler.is_compiling())
@@ -34,7 +38,7 @@ def activated_conv(x, act, conv):
     if not act:
         return x, conv(x)
 
-    def both(x):
+    def both(x: Tensor) -> tuple[Tensor, Tensor]:
         activated = act(x)
         return activated, conv(activated)
     return recomputed(both, x)
@@ -42,7 +46,8 @@ def activated_conv(x, act, conv):
 
 class _ActivatedConv(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, slope, weight, bias, stride, padding, transposed):
+    def forward(ctx: Any, x: Tensor, slope: Tensor | None, weight: Tensor, bias: Tensor, stride: tuple[int, ...],
+                padding: tuple[int, ...], transposed: bool) -> tuple[Tensor | None, Tensor]:
         ctx.save_for_backward(x, slope, weight)
         ctx.set_materialize_grads(False)
         ctx.geometry = stride, padding, transposed
@@ -52,7 +57,7 @@ class _ActivatedConv(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_activated, grad):
+    def backward(ctx: Any, grad_activated: Tensor | None, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         x, slope, weight = ctx.saved_tensors
         stride, padding, transposed = ctx.geometry
         grad_x = grad_slope = grad_weight = grad_bias = None
@@ -73,11 +78,11 @@ class _ActivatedConv(torch.autograd.Function):
         return grad_x, grad_slope, grad_weight, grad_bias, None, None, None
 
 
-def _activated(x, slope):
+def _activated(x: Tensor, slope: Tensor | None) -> Tensor:
     return x if slope is None else F.prelu(x, slope)
 
 
-def _prelu_gradients(grad, x, slope):
+def _prelu_gradients(grad: Tensor, x: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients for input and slope from that for the output; PyTorch's fills an image to sum for the slope."""
     grad_x, grad_slope = torch.empty_like(x), torch.zeros_like(slope)
     rows = max(1, STRIP // (x.shape[1] * x.shape[3]))

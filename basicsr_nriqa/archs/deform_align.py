@@ -1,9 +1,10 @@
 """Deformable alignment guided by optical flow (Chan et al., BasicVSR++, CVPR 2022, equations 3 to 6)."""
 import math
+from collections.abc import Sequence
 
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from basicsr_nriqa.recompute import recomputed
@@ -25,12 +26,12 @@ class FlowGuidedDeformAlign(nn.Module):
         ValueError: the channels do not divide into the groups.
     """
 
-    def __init__(self, in_channels, out_channels, condition_channels, num_frames=2, deformable_groups=16, groups=1,
-                 max_residue_magnitude=10):
+    def __init__(self, in_channels: int, out_channels: int, condition_channels: int, num_frames: int = 2,
+                 deformable_groups: int = 16, groups: int = 1, max_residue_magnitude: float = 10) -> None:
         super().__init__()
-        if deformable_groups % num_frames or (num_frames * in_channels) % deformable_groups:
-            raise ValueError(f'FlowGuidedDeformAlign: {num_frames} frames of {in_channels} channels do not divide into '
-                             f'{deformable_groups} deformable groups, the same number for each frame.')
+        if deformable_groups < 1 or deformable_groups % num_frames or (num_frames * in_channels) % deformable_groups:
+            raise ValueError(f'deformable_groups must be a multiple of the {num_frames} frames aligned together and '
+                             f'divide their {num_frames * in_channels} channels; got {deformable_groups}.')
         self.num_frames = num_frames
         self.max_residue_magnitude = max_residue_magnitude
         self.num_points = 9 * deformable_groups
@@ -44,10 +45,10 @@ class FlowGuidedDeformAlign(nn.Module):
             nn.Conv2d(out_channels, out_channels, 3, padding=1), nn.LeakyReLU(0.1, inplace=True),
             nn.Conv2d(out_channels, 3 * self.num_points, 3, padding=1))
         # alignment starts as the flow's own
-        nn.init.zeros_(self.conv_offset[-1].weight)
-        nn.init.zeros_(self.conv_offset[-1].bias)
+        for parameter in self.conv_offset[-1].parameters():
+            nn.init.zeros_(parameter)
 
-    def forward(self, frames, condition, flows):
+    def forward(self, frames: Sequence[Tensor], condition: Sequence[Tensor], flows: Tensor) -> Tensor:
         """Align ``frames`` to the frame that their flows start from.
 
         Args:
@@ -70,7 +71,7 @@ class FlowGuidedDeformAlign(nn.Module):
         aligned = [recomputed(self._sample, *image) for image in images]
         return torch.cat(aligned) if len(aligned) > 1 else aligned[0]
 
-    def _sample(self, features, flows, *frames):
+    def _sample(self, features: Tensor, flows: Tensor, *frames: Tensor) -> Tensor:
         offset, mask = self.conv_offset[-1](features).split((2 * self.num_points, self.num_points), dim=1)
         offset = (self.max_residue_magnitude * offset.tanh()).unflatten(1, (self.num_frames, -1, 2))
         # a deformable convolution wants the vertical component first
@@ -78,11 +79,11 @@ class FlowGuidedDeformAlign(nn.Module):
         return deform_conv2d(torch.cat(frames, dim=1), offset.flatten(1, 3), mask.sigmoid(), self.weight, self.bias)
 
 
-def deform_conv2d(x, offset, mask, weight, bias):
+def deform_conv2d(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Modulated deformable 3x3 convolution with stride 1 and zeros outside (Zhu et al., Deformable ConvNets v2, 2019).
 
-    The same function as `torchvision.ops.deform_conv2d` with padding 1. torchvision's kernel is used on CUDA; its CPU
-    version runs on one thread, and the backward pass takes ten times as long as sampling with `grid_sample`.
+    The same function as ``torchvision.ops.deform_conv2d`` with padding 1. torchvision's kernel is used on CUDA; its CPU
+    version runs on one thread, and the backward pass takes ten times as long as sampling with ``grid_sample``.
 
     Args:
         x (Tensor): shape (n, c, h, w), h and w from 2 up.

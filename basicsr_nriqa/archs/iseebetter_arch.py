@@ -1,9 +1,13 @@
 """iSeeBetter's generator: RBPN (Haris et al., Recurrent Back-Projection Network for Video Super-Resolution, CVPR 2019)
 with the flow of SPyNet (Chadha et al., iSeeBetter: Spatio-temporal video super-resolution using recurrent generative
 back-projection networks, Computational Visual Media 2020)."""
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from basicsr_nriqa.archs.back_projection import (
@@ -15,6 +19,7 @@ from basicsr_nriqa.archs.back_projection import (
     channels_last,
     init_weights,
 )
+from basicsr_nriqa.archs.described import described
 from basicsr_nriqa.archs.spynet_arch import SpyNet
 from basicsr_nriqa.recompute import recomputed
 
@@ -28,22 +33,22 @@ class RBPN(nn.Module):
     State_dict keys are the published ones, and with equal weights so is the output.
 
     Args:
-        num_in_ch (int): channels of a frame.
-        base_filter (int): feature channels at the input's size.
-        num_feat (int): feature channels at the output's size.
-        num_stages (int): up-projections in DBPN; only the published 3 are known.
-        num_block (int): residual blocks in each of the three chains.
-        num_frame (int): the frame and its neighbours, an odd number from 3 up.
-        scale (int): 2, 4 or 8.
+        num_in_ch (int): channels of a frame, 1 or more. Default: 3.
+        base_filter (int): feature channels at the input's size, 1 or more. Default: 256.
+        num_feat (int): feature channels at the output's size, 1 or more. Default: 64.
+        num_stages (int): up-projections in DBPN, of which 3 is the only published number. Default: 3.
+        num_block (int): residual blocks in each of the three chains, 0 or more. Default: 5.
+        num_frame (int): the frame and its neighbours, an odd number from 3 up. Default: 7.
+        scale (int): how much larger the output is, 2, 4 or 8. Default: 4.
         checkpoint (bool): keep only what goes from one neighbour to the next, and compute the rest of each step again
-            in the backward pass: for input whose features do not fit into memory.
+            in the backward pass: for input whose features do not fit into memory. Default: False.
 
     Raises:
         ValueError: an option outside these.
     """
 
-    def __init__(self, num_in_ch=3, base_filter=256, num_feat=64, num_stages=3, num_block=5, num_frame=7, scale=4,
-                 checkpoint=False):
+    def __init__(self, num_in_ch: int = 3, base_filter: int = 256, num_feat: int = 64, num_stages: int = 3,
+                 num_block: int = 5, num_frame: int = 7, scale: int = 4, checkpoint: bool = False) -> None:
         super().__init__()
         if num_stages != 3:
             raise ValueError(f'RBPN: num_stages must be 3, the only published form; got {num_stages}.')
@@ -68,13 +73,13 @@ class RBPN(nn.Module):
         self.output = Conv((num_frame - 1) * num_feat, num_in_ch, 3, 1, 1, activated=False)
         init_weights(self)
 
-    def forward(self, centre, neighbours, flows):
+    def forward(self, centre: Tensor, neighbours: Sequence[Tensor], flows: Sequence[Tensor]) -> Tensor:
         """Super-resolve the centre frame.
 
         Args:
             centre (Tensor): shape (n, num_in_ch, h, w), in [0, 1].
-            neighbours (list[Tensor]): num_frame - 1 frames of the same shape, in the order of time.
-            flows (list[Tensor]): for each neighbour the flow from the centre to it, shape (n, 2, h, w), in pixels,
+            neighbours (Sequence[Tensor]): num_frame - 1 frames of the same shape, in the order of time.
+            flows (Sequence[Tensor]): for each neighbour the flow from the centre to it, shape (n, 2, h, w), in pixels,
                 horizontal component first.
 
         Returns:
@@ -94,17 +99,33 @@ class RBPN(nn.Module):
                              f'{[tuple(flow.shape) for flow in flows]}.')
         return self.restore(centre, self.pair_features(centre, neighbours, flows))
 
-    def pair_features(self, centre, neighbours, flows):
-        """What `restore` needs of each neighbour: one tensor (n, base_filter, h, w) for each, computed as one batch.
+    def pair_features(self, centre: Tensor, neighbours: Sequence[Tensor], flows: Sequence[Tensor]) -> Sequence[Tensor]:
+        """What :meth:`restore` needs of each neighbour, computed as one batch.
 
         A neighbour that takes several places around the centre frame is needed here only once.
+
+        Args:
+            centre (Tensor): as for :meth:`forward`.
+            neighbours (Sequence[Tensor]): any number of frames of the same shape.
+            flows (Sequence[Tensor]): for each neighbour the flow from the centre to it, as for :meth:`forward`.
+
+        Returns:
+            Sequence[Tensor]: for each neighbour a tensor (n, base_filter, h, w).
         """
         pairs = torch.cat([torch.cat((centre, neighbour, flow), dim=1) for neighbour, flow in zip(neighbours, flows)])
         features, _ = self.res_feat1.blocks(self.feat1(channels_last(pairs)), self.feat1.act)
         return features.chunk(len(neighbours))
 
-    def restore(self, centre, pair_features):
-        """The super-resolved centre frame from num_frame - 1 of `pair_features`, in the order of time."""
+    def restore(self, centre: Tensor, pair_features: Sequence[Tensor]) -> Tensor:
+        """Super-resolve the centre frame with what :meth:`pair_features` gave.
+
+        Args:
+            centre (Tensor): as for :meth:`forward`.
+            pair_features (Sequence[Tensor]): of num_frame - 1 neighbours, in the order of time.
+
+        Returns:
+            Tensor: as of :meth:`forward`.
+        """
         feature = self.feat0.act(self.feat0(channels_last(centre)))
         projection = recomputed(self._project, feature, pair_features[0], enabled=self.checkpoint)
         # the convolution of all projections side by side is the sum of one for each, and no copy of them is needed
@@ -115,14 +136,14 @@ class RBPN(nn.Module):
             output.add_(F.conv2d(projection, weight, padding=1))
         return output.contiguous()
 
-    def _project(self, feature, pair):
+    def _project(self, feature: Tensor, pair: Tensor) -> Tensor:
         """Features at the output's size from those carried along and one neighbour's, both at the input's size."""
         single = self.DBPN(feature)
         *blocks, last = self.res_feat1
         multiple = self.res_feat1.act(last(pair, (blocks[-1] if blocks else self.feat1).act))
         return self.res_feat2.act(self.res_feat2(single - multiple)).add_(single)
 
-    def _project_again(self, projection, pair):
+    def _project_again(self, projection: Tensor, pair: Tensor) -> Tensor:
         return self._project(self.res_feat3.act(self.res_feat3(projection)), pair)
 
 
@@ -131,11 +152,20 @@ class ISeeBetter(nn.Module):
     """RBPN with the flow of SPyNet, for clips: ``spynet`` and ``rbpn``.
 
     Args:
-        spynet_path (str, optional): SPyNet checkpoint (`SpyNet`). Without one the flow starts at zero.
-        base_filter, num_feat, num_stages, num_block, num_frame, scale, checkpoint: as for `RBPN`.
-        frames (str): ``'all'`` restores every frame, each in the middle of a window of num_frame; where that reaches
-            over an end of the clip, frames are reflected there. ``'center'`` takes clips of num_frame frames and
-            restores the middle one, as published.
+        spynet_path (str | Path | None): checkpoint of SPyNet, a file or a URL. Without one the flow starts at zero
+            and is trained from there. Default: none.
+        base_filter (int): feature channels at the input's size, 1 or more. Default: 256.
+        num_feat (int): feature channels at the output's size, 1 or more. Default: 64.
+        num_stages (int): up-projections in DBPN, of which 3 is the only published number. Default: 3.
+        num_block (int): residual blocks in each of the three chains, 0 or more. Default: 5.
+        num_frame (int): frames that each output frame is made from, itself in the middle; an odd number from 3 up.
+            Default: 7.
+        scale (int): how much larger the output is, 2, 4 or 8. Default: 4.
+        frames (Literal['all', 'center']): ``all`` restores every frame, each in the middle of a window of num_frame;
+            where that reaches over an end of the clip, frames are reflected there. ``center`` takes clips of num_frame
+            frames and restores the middle one, as published. Default: all.
+        checkpoint (bool): keep only what goes from one neighbour to the next, and compute the rest of each step again
+            in the backward pass: less memory, more time. Default: False.
 
     Raises:
         ValueError: an option outside these, or the checkpoint does not fit.
@@ -144,8 +174,9 @@ class ISeeBetter(nn.Module):
     min_frames = 2
     min_side = MIN_SIDE
 
-    def __init__(self, spynet_path=None, base_filter=256, num_feat=64, num_stages=3, num_block=5, num_frame=7, scale=4,
-                 frames='all', checkpoint=False):
+    def __init__(self, spynet_path: str | Path | None = None, base_filter: int = 256, num_feat: int = 64,
+                 num_stages: int = 3, num_block: int = 5, num_frame: int = 7, scale: int = 4,
+                 frames: Literal['all', 'center'] = 'all', checkpoint: bool = False) -> None:
         super().__init__()
         if frames not in ('all', 'center'):
             raise ValueError(f"ISeeBetter: frames must be 'all' or 'center', got {frames!r}.")
@@ -156,7 +187,7 @@ class ISeeBetter(nn.Module):
         if frames == 'center':
             self.min_frames = num_frame
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """Restore a clip.
 
         Args:
@@ -168,14 +199,14 @@ class ISeeBetter(nn.Module):
             not clipped.
 
         Raises:
-            ValueError: another shape, or too few or small frames.
+            ValueError: another shape, too few or small frames, or no floats.
         """
         num_frame, everywhere = self.rbpn.num_frame, self.frames == 'all'
         if (x.ndim != 5 or x.shape[2] != 3 or min(x.shape[3:]) < self.min_side or x.shape[1] < self.min_frames
-                or (not everywhere and x.shape[1] != num_frame)):
+                or (not everywhere and x.shape[1] != num_frame) or not x.is_floating_point()):
             wanted = f'{self.min_frames} or more' if everywhere else f'exactly {num_frame}'
-            raise ValueError(f'ISeeBetter: expected clips of shape (n, t, 3, h, w) with {wanted} frames and h and w of '
-                             f'{self.min_side} pixels or more, got {tuple(x.shape)}.')
+            raise ValueError(f'ISeeBetter: expected clips of shape (n, t, 3, h, w) with {wanted} frames, h and w of '
+                             f'{self.min_side} pixels or more, and floats in [0, 1]; got {described(x)}.')
         t, half = x.shape[1], num_frame // 2
         images = x.unbind(1)
         windows = {centre: [reflected(centre + step, t) for step in range(-half, half + 1) if step]
@@ -186,16 +217,17 @@ class ISeeBetter(nn.Module):
             others = list(dict.fromkeys(window))
             features = self.rbpn.pair_features(images[centre], [images[other] for other in others],
                                                [flows[centre, other] for other in others])
-            features = dict(zip(others, features))
-            outputs.append(self.rbpn.restore(images[centre], [features[other] for other in window]))
+            of_frame = dict(zip(others, features))
+            outputs.append(self.rbpn.restore(images[centre], [of_frame[other] for other in window]))
         return torch.stack(outputs, dim=1)
 
-    def _flows(self, images, pairs):
+    def _flows(self, images: Sequence[Tensor],
+               pairs: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Tensor]:
         """Flow (n, 2, h, w) from the first to the second image of each pair of indices, as a dictionary."""
         pairs = list(pairs)
         n, _, h, w = images[0].shape
         at_once = max(1, FLOW_PIXELS // (n * h * w))
-        flows = []
+        flows: list[Tensor] = []
         for start in range(0, len(pairs), at_once):
             ref, supp = (torch.cat([images[index] for index in indices])
                          for indices in zip(*pairs[start:start + at_once]))
@@ -203,7 +235,7 @@ class ISeeBetter(nn.Module):
         return dict(zip(pairs, flows))
 
 
-def reflected(index, length):
+def reflected(index: int, length: int) -> int:
     """The index from 0 to length - 1 where any index lands, mirrored at the first and the last as often as needed."""
     period = 2 * (length - 1)
     index %= period

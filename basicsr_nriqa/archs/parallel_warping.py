@@ -1,31 +1,35 @@
 """Parallel warping: every frame sees its neighbours aligned to it (Liang et al., VRT, section 3.3)."""
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from basicsr_nriqa.archs.deform_align import FlowGuidedDeformAlign
+from basicsr_nriqa.archs.spynet_arch import SpyNet
 from basicsr_nriqa.archs.warp import flow_warp
 
 # A clip has two directions: as it is, in which the next frames are warped to each frame, and reversed in time, in which
 # the same arithmetic warps those that came before. All pairs of both directions are one batch.
 
 
-def both_directions(x):
+def both_directions(x: Tensor) -> Tensor:
     """(n, t, ...) -> (2, n, t, ...): the clip, and the clip reversed in time."""
     return torch.stack((x, x.flip(1)))
 
 
-def neighbours(x, distance):
+def neighbours(x: Tensor, distance: int) -> Tensor:
     """Of each frame but the last, the one so much later: (2, n, t, ...) -> (2, n, t - 1, ...); behind the end, zero."""
     return lengthened(x[:, :, distance:], x.shape[2] - 1)
 
 
-def lengthened(x, length):
+def lengthened(x: Tensor, length: int) -> Tensor:
     """(2, n, t, ...) -> (2, n, length, ...), with zeros behind the end."""
     missing = length - x.shape[2]
     return F.pad(x, [0, 0] * (x.ndim - 3) + [0, missing]) if missing else x
 
 
-def clip_flows(spynet, x, steps):
+def clip_flows(spynet: SpyNet, x: Tensor, steps: int) -> list[list[Tensor]]:
     """Optical flow from each frame to the next ones, in both directions and at four sizes.
 
     Args:
@@ -55,12 +59,12 @@ def clip_flows(spynet, x, steps):
     return result
 
 
-def warped_images(x, flows):
+def warped_images(x: Tensor, flows: Tensor) -> tuple[Tensor, Tensor]:
     """The next and the previous image of each frame warped to it, as the four nearest pixels of each place.
 
     Args:
         x (Tensor): clips, shape (n, t, c, h, w).
-        flows (Tensor): to the nearest neighbours, shape (2, n, t - 1, 2, h, w), as from `clip_flows`.
+        flows (Tensor): to the nearest neighbours, shape (2, n, t - 1, 2, h, w), as from :func:`clip_flows`.
 
     Returns:
         tuple[Tensor, Tensor]: from the next and from the previous frame, each (n, t, 4c, h, w); else zero.
@@ -70,7 +74,7 @@ def warped_images(x, flows):
     return in_time(warped.unflatten(0, clips.shape[:3]))
 
 
-def in_time(both):
+def in_time(both: Tensor) -> tuple[Tensor, Tensor]:
     """Results (2, n, t - 1, ...) of both directions -> two of (n, t, ...) in the clip's own order, zeros at its end."""
     both = lengthened(both, both.shape[2] + 1)
     return both[0], both[1].flip(1)
@@ -86,16 +90,16 @@ class ParallelWarping(FlowGuidedDeformAlign):
         max_residue_magnitude (float): the largest offset from the flow, in pixels.
     """
 
-    def __init__(self, dim, steps, deformable_groups, max_residue_magnitude):
+    def __init__(self, dim: int, steps: int, deformable_groups: int, max_residue_magnitude: float) -> None:
         super().__init__(dim, dim, condition_channels=(steps + 1) * dim + 2 * steps, num_frames=steps,
                          deformable_groups=deformable_groups, groups=steps, max_residue_magnitude=max_residue_magnitude)
 
-    def forward(self, x, flows):
+    def forward(self, x: Tensor, flows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:  # type: ignore[override]  # clips
         """Align.
 
         Args:
             x (Tensor): features, shape (n, t, h, w, dim), t from 2 up.
-            flows (list[Tensor]): by distance, as from `clip_flows` for this size.
+            flows (Sequence[Tensor]): by distance, as from :func:`clip_flows` for this size.
 
         Returns:
             tuple[Tensor, Tensor]: what the next and what the previous frames give each frame, of the shape of ``x``.
@@ -103,8 +107,9 @@ class ParallelWarping(FlowGuidedDeformAlign):
         clips = both_directions(x.movedim(4, 2).contiguous())
         current = clips[:, :, :-1].flatten(0, 2)
         frames = [neighbours(clips, distance).flatten(0, 2) for distance in range(1, self.num_frames + 1)]
-        flows = [flow.flatten(0, 2) for flow in flows]
-        warped = [flow_warp(frame, flow) for frame, flow in zip(frames, flows)]
-        flows = torch.cat(flows, dim=1)
-        aligned = super().forward(frames, (*warped, current, flows), flows)
-        return [side.movedim(2, 4) for side in in_time(aligned.unflatten(0, (2, len(x), -1)))]
+        single_flows = [flow.flatten(0, 2) for flow in flows]
+        warped = [flow_warp(frame, flow) for frame, flow in zip(frames, single_flows)]
+        all_flows = torch.cat(single_flows, dim=1)
+        aligned = super().forward(frames, (*warped, current, all_flows), all_flows)
+        following, previous = in_time(aligned.unflatten(0, (2, len(x), -1)))
+        return following.movedim(2, 4), previous.movedim(2, 4)

@@ -1,9 +1,11 @@
 """SPyNet optical flow (Ranjan and Black, Optical Flow Estimation using a Spatial Pyramid Network, CVPR 2017)."""
 import math
+from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from basicsr_nriqa.archs.warp import flow_warp
@@ -18,18 +20,18 @@ class FlowLevel(nn.Module):
     Input (n, 8, h, w): reference, warped supporting image, upsampled flow. Output (n, 2, h, w).
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         widths = (8, 32, 64, 32, 16, 2)
-        layers = []
+        layers: list[nn.Module] = []
         for num_in, num_out in pairwise(widths):
             layers += [nn.Conv2d(num_in, num_out, 7, padding=3), nn.ReLU(inplace=True)]
         self.basic_module = nn.Sequential(*layers[:-1])
         # random flow would misalign what it should align; zero flow is a sound start for training without weights
-        nn.init.zeros_(self.basic_module[-1].weight)
-        nn.init.zeros_(self.basic_module[-1].bias)
+        for parameter in self.basic_module[-1].parameters():
+            nn.init.zeros_(parameter)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.basic_module(x)
 
 
@@ -37,15 +39,20 @@ class SpyNet(nn.Module):
     """SPyNet with six levels. Without weights its flow is zero, and it can be trained from there.
 
     Args:
-        load_path (str, optional): checkpoint in BasicSR's or OpenMMLab's layout.
-        return_levels (tuple[int]): which levels' flows to return, 5 being the finest.
+        load_path (str | Path | None): checkpoint, a file or a URL, in the layout of BasicSR, OpenMMLab or
+            pytorch-spynet. Default: none.
+        return_levels (Sequence[int]): which levels' flows to return, from 0 to 5, the finest. Default: that alone.
 
     Raises:
-        ValueError: a level outside 0 to 5, or a checkpoint that does not fit (`checkpoints.load_pretrained`).
+        ValueError: a level outside 0 to 5, or a checkpoint that does not fit
+            (:func:`~basicsr_nriqa.checkpoints.load_pretrained`).
         FileNotFoundError: there is no file at ``load_path``.
     """
 
-    def __init__(self, load_path=None, return_levels=(5,)):
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, load_path: str | Path | None = None, return_levels: Sequence[int] = (5,)) -> None:
         super().__init__()
         self.return_levels = sorted(return_levels, reverse=True)
         if not self.return_levels or not set(self.return_levels) <= set(range(NUM_LEVELS)):
@@ -56,7 +63,7 @@ class SpyNet(nn.Module):
         if load_path:
             load_pretrained(self, load_path)
 
-    def forward(self, ref, supp):
+    def forward(self, ref: Tensor, supp: Tensor) -> Tensor | list[Tensor]:
         """Flow with which ``flow_warp(supp, flow)`` looks like ``ref``.
 
         Args:
@@ -75,7 +82,8 @@ class SpyNet(nn.Module):
             raise ValueError(f'SpyNet: reference and supporting images must have one shape and at least '
                              f'{2 ** (NUM_LEVELS - 1 - self.return_levels[-1])} pixels a side for levels '
                              f'{self.return_levels}, got {tuple(ref.shape)} and {tuple(supp.shape)}.')
-        flow, flows = None, []
+        flow: Tensor | None = None
+        flows: list[Tensor] = []
         for level, (refine, image) in enumerate(zip(self.basic_module, self._pyramid(torch.cat((ref, supp))))):
             ref_image, supp_image = image.chunk(2)
             if flow is None:
@@ -91,7 +99,7 @@ class SpyNet(nn.Module):
                 break
         return flows if len(flows) > 1 else flows[0]
 
-    def _pyramid(self, x):
+    def _pyramid(self, x: Tensor) -> list[Tensor]:
         """Normalised images from 1/32 of the size to all of it, coarsest first; a side is a multiple of 32."""
         h, w = (math.ceil(side / 32) * 32 for side in x.shape[-2:])
         images = [(_resize(x, h, w) - self.mean) / self.std]
@@ -100,11 +108,11 @@ class SpyNet(nn.Module):
         return images
 
 
-def _resize(x, h, w):
+def _resize(x: Tensor, h: int, w: int) -> Tensor:
     return x if x.shape[-2:] == (h, w) else F.interpolate(x, (h, w), mode='bilinear', align_corners=False)
 
 
-def _resize_flow(flow, h, w):
+def _resize_flow(flow: Tensor, h: int, w: int) -> Tensor:
     old_h, old_w = flow.shape[-2:]
     if (old_h, old_w) == (h, w):
         return flow

@@ -1,9 +1,13 @@
 """Backward warping with optical flow."""
+from typing import Literal
+
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 
-def flow_warp(x, flow, padding_mode='zeros', mode='bilinear'):
+def flow_warp(x: Tensor, flow: Tensor, padding_mode: Literal['zeros', 'border', 'reflection'] = 'zeros',
+              mode: Literal['bilinear', 'nearest', 'nearest4'] = 'bilinear') -> Tensor:
     """Sample ``x`` at each pixel's position plus its flow.
 
     Args:

@@ -5,11 +5,12 @@ Tokens are kept as (n, t, h, w, c) throughout. Windows are made by one gather th
 at the same sides of the clip need the same mask, so they lie beside each other and share one sum of bias and mask.
 """
 import math
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 # attention matrices of this many numbers at a time stay in a core's cache
@@ -20,21 +21,22 @@ MASKED = -100.0
 class Windows(NamedTuple):
     """How the tokens of a clip of one size are cut into windows."""
 
-    size: tuple[int, int, int]  # of a window: frames, rows, columns
-    padding: tuple[int, int, int]  # zeros behind the last frame, row and column
-    order: torch.Tensor  # (tokens,): the token that each place in the windows takes
-    inverse: torch.Tensor  # (tokens,): the place in the windows that each token takes
+    size: tuple[int, ...]  # of a window: frames, rows, columns
+    padding: tuple[int, ...]  # zeros behind the last frame, row and column
+    order: Tensor  # (tokens,): the token that each place in the windows takes
+    inverse: Tensor  # (tokens,): the place in the windows that each token takes
     counts: tuple[int, ...]  # how many windows share a mask, in the order in which they come
-    masks: tuple[torch.Tensor | None, ...]  # (size, size): 0, or -100 between tokens that are no neighbours in the clip
+    masks: tuple[Tensor | None, ...]  # (size, size): 0, or -100 between tokens that are no neighbours in the clip
 
 
 @torch.compiler.assume_constant_result
-def cut_windows(extent, window, shifted, device):
+def cut_windows(extent: tuple[int, ...], window: tuple[int, ...], shifted: bool, device: torch.device) -> Windows:
     """Plan the windows of a clip, once for each size.
 
     Args:
-        extent (tuple[int]): frames, rows and columns of the clip.
-        window (tuple[int]): the same of a window. A dimension of the clip that is no larger is not cut, nor shifted.
+        extent (tuple[int, ...]): frames, rows and columns of the clip.
+        window (tuple[int, ...]): the same of a window. A dimension of the clip that is no larger is not cut, nor
+            shifted.
         shifted (bool): whether windows are moved by half their size; what leaves on one side comes in on the other,
             and is masked there.
         device (torch.device): where the tensors are to be.
@@ -48,7 +50,7 @@ def cut_windows(extent, window, shifted, device):
 
 
 @lru_cache(maxsize=128)
-def _cut_windows(extent, window, shifted, device):
+def _cut_windows(extent: tuple[int, ...], window: tuple[int, ...], shifted: bool, device: torch.device) -> Windows:
     size = tuple(min(*pair) for pair in zip(extent, window))
     shift = [side // 2 if shifted and whole > side else 0 for whole, side in zip(extent, size)]
     padding = tuple(-whole % side for whole, side in zip(extent, size))
@@ -70,7 +72,7 @@ def _cut_windows(extent, window, shifted, device):
     sort = torch.argsort(kind, stable=True)
     order = tokens[sort].flatten()
     counts = tuple(torch.bincount(kind).tolist())
-    masks = []
+    masks: list[Tensor | None] = []
     for k in range(len(counts)):
         of_first = region[kind == k][0]
         apart = of_first.unsqueeze(0) != of_first.unsqueeze(1)
@@ -78,7 +80,7 @@ def _cut_windows(extent, window, shifted, device):
     return Windows(size, padding, order.to(device), torch.argsort(order).to(device), counts, tuple(masks))
 
 
-def _cut(places, size):
+def _cut(places: Tensor, size: tuple[int, ...]) -> Tensor:
     """(frames, rows, columns) -> (windows, places in a window)."""
     t, h, w = (whole // side for whole, side in zip(places.shape, size))
     return places.view(t, size[0], h, size[1], w, size[2]).permute(0, 2, 4, 1, 3, 5).reshape(t * h * w, -1)
@@ -88,17 +90,17 @@ class _Reorder(torch.autograd.Function):
     """Tokens (n, tokens, c) in another order. The gradient is gathered too, which is faster than adding it up."""
 
     @staticmethod
-    def forward(ctx, tokens, order, inverse):
+    def forward(ctx: Any, tokens: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
         ctx.save_for_backward(order, inverse)
         return tokens.index_select(1, order)
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         order, inverse = ctx.saved_tensors
         return _Reorder.apply(gradient, inverse, order), None, None
 
 
-def to_windows(x, windows):
+def to_windows(x: Tensor, windows: Windows) -> Tensor:
     """Clips (n, t, h, w, c) -> tokens (n, windows * size, c), window after window."""
     if any(windows.padding):
         t, h, w = windows.padding
@@ -106,19 +108,19 @@ def to_windows(x, windows):
     return _Reorder.apply(x.flatten(1, 3), windows.order, windows.inverse)
 
 
-def from_windows(tokens, windows, extent):
-    """The reverse of `to_windows`: tokens (n, windows * size, c) -> clips (n, t, h, w, c) of that extent."""
+def from_windows(tokens: Tensor, windows: Windows, extent: Sequence[int]) -> Tensor:
+    """The reverse of :func:`to_windows`: tokens (n, windows * size, c) -> clips (n, t, h, w, c) of that extent."""
     padded = [whole + more for whole, more in zip(extent, windows.padding)]
     x = _Reorder.apply(tokens, windows.inverse, windows.order).unflatten(1, padded)
     return x[:, :extent[0], :extent[1], :extent[2]] if any(windows.padding) else x
 
 
-def attention(qkv, bias=None, scale=1.0, mutual=False):
+def attention(qkv: Tensor, bias: Tensor | None = None, scale: float = 1.0, mutual: bool = False) -> Tensor:
     """softmax(scale * q k^T + bias) v in every window; attention matrices are not kept for the backward pass.
 
     Args:
         qkv (Tensor): queries, keys and values, shape (windows, size, 3, heads, d).
-        bias (Tensor, optional): shape (heads or 1, m, m) with m = ``size``, or half of it where ``mutual``.
+        bias (Tensor | None): shape (heads or 1, m, m) with m = ``size``, or half of it where ``mutual``.
         scale (float): factor of the products.
         mutual (bool): the two halves of a window's tokens are each queried by the other one: VRT's mutual attention.
 
@@ -130,7 +132,7 @@ def attention(qkv, bias=None, scale=1.0, mutual=False):
     return _fused_attention(qkv, bias, scale, mutual)
 
 
-def _fused_attention(qkv, bias, scale, mutual):
+def _fused_attention(qkv: Tensor, bias: Tensor | None, scale: float, mutual: bool) -> Tensor:
     """PyTorch's fused kernels, with the gradient of the bias on GPUs."""
     d = qkv.shape[4]
     # heads that are not whole pieces of 16 bytes would keep the fused kernels away, and the matrices in memory
@@ -141,7 +143,7 @@ def _fused_attention(qkv, bias, scale, mutual):
     return _heads_last(F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)[..., :d], qkv)
 
 
-def _heads_first(qkv, mutual):
+def _heads_first(qkv: Tensor, mutual: bool) -> list[Tensor]:
     """Views (windows, heads, tokens, d) of queries, keys and values; the halves of a window are windows if mutual."""
     q, k, v = qkv.unflatten(1, (2 if mutual else 1, -1)).unbind(3)
     if mutual:
@@ -149,7 +151,7 @@ def _heads_first(qkv, mutual):
     return [part.flatten(0, 1).transpose(1, 2) for part in (q, k, v)]
 
 
-def _heads_last(output, qkv):
+def _heads_last(output: Tensor, qkv: Tensor) -> Tensor:
     """(windows, heads, tokens, d) -> (windows, size, heads * d)."""
     windows, size, _, heads, d = qkv.shape
     return output.transpose(1, 2).reshape(windows, size, heads * d)
@@ -163,7 +165,7 @@ def _cpu_attention(qkv: torch.Tensor, bias: torch.Tensor | None, scale: float, m
 
 
 @_cpu_attention.register_fake
-def _(qkv, bias, scale, mutual):
+def _(qkv: Tensor, bias: Tensor | None, scale: float, mutual: bool) -> Tensor:
     return qkv.new_empty(qkv.shape[0], qkv.shape[1], qkv.shape[3] * qkv.shape[4])
 
 
@@ -201,18 +203,19 @@ def _cpu_attention_backward(gradient: torch.Tensor, qkv: torch.Tensor, bias: tor
 
 
 @_cpu_attention_backward.register_fake
-def _(gradient, qkv, bias, output, scale, mutual):
+def _(gradient: Tensor, qkv: Tensor, bias: Tensor | None, output: Tensor, scale: float,
+      mutual: bool) -> tuple[Tensor, Tensor]:
     tokens = qkv.shape[1] // (2 if mutual else 1)
     shape = (1, tokens, tokens) if bias is None else bias.shape
     return torch.empty_like(qkv), qkv.new_empty(shape, dtype=torch.promote_types(qkv.dtype, torch.float32))
 
 
-def _keep(ctx, inputs, output):
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     qkv, bias, ctx.scale, ctx.mutual = inputs
     ctx.save_for_backward(qkv, bias, output)
 
 
-def _gradients(ctx, gradient):
+def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
     qkv, bias, output = ctx.saved_tensors
     grad_qkv, grad_bias = _cpu_attention_backward(gradient, qkv, bias, output, ctx.scale, ctx.mutual)
     return grad_qkv, grad_bias.to(bias.dtype) if ctx.needs_input_grad[1] else None, None, None
@@ -226,14 +229,18 @@ class WindowAttention(nn.Module):
 
     Args:
         dim (int): channels.
-        window_size (tuple[int]): frames, rows and columns of a window.
+        window_size (Sequence[int]): frames, rows and columns of a window.
         num_heads (int): attention heads; ``dim`` is a multiple of it.
         qkv_bias (bool): whether queries, keys and values have a bias.
-        qk_scale (float, optional): factor of q k^T. Default: 1 / sqrt(dim / num_heads).
+        qk_scale (float | None): factor of q k^T. Default: 1 / sqrt(dim / num_heads).
         mutual (bool): with mutual attention; windows have two frames then.
     """
 
-    def __init__(self, dim, window_size, num_heads, qkv_bias=True, qk_scale=None, mutual=False):
+    relative_position_index: Tensor
+    position_bias: Tensor
+
+    def __init__(self, dim: int, window_size: Sequence[int], num_heads: int, qkv_bias: bool = True,
+                 qk_scale: float | None = None, mutual: bool = False) -> None:
         super().__init__()
         self.window_size, self.num_heads = tuple(window_size), num_heads
         self.scale = qk_scale or (dim // num_heads) ** -0.5
@@ -247,11 +254,11 @@ class WindowAttention(nn.Module):
             self.register_buffer('position_bias', sine_position(self.window_size[1:], dim // 2))
             self.qkv_mut = nn.Linear(dim, 3 * dim, bias=qkv_bias)
 
-    def forward(self, tokens, windows):
+    def forward(self, tokens: Tensor, windows: Windows) -> Tensor:
         """Attend.
 
         Args:
-            tokens (Tensor): shape (n, windows * size, dim), as `to_windows` gives them.
+            tokens (Tensor): shape (n, windows * size, dim), as :func:`to_windows` gives them.
             windows (Windows): the plan they were made with.
 
         Returns:
@@ -270,24 +277,21 @@ class WindowAttention(nn.Module):
             output = output + F.linear(seen, self.proj.weight[:, :dim])
         return output
 
-    def _attend(self, qkv, bias, windows):
+    def _attend(self, qkv: Tensor, bias: Tensor | None, windows: Windows) -> Tensor:
         n, length, _ = qkv.shape
         size = math.prod(windows.size)
         mutual = bias is None
         qkv = qkv.view(n, length // size, size, 3, self.num_heads, -1)
         seen = []
         for part, mask in zip(qkv.split(windows.counts, dim=1), windows.masks):
-            if mask is None:
-                part_bias = bias
-            elif mutual:
-                part_bias = mask[:size // 2, :size // 2].unsqueeze(0)
-            else:
-                part_bias = bias + mask
+            part_bias = bias
+            if mask is not None:
+                part_bias = mask[:size // 2, :size // 2].unsqueeze(0) if bias is None else bias + mask
             part_seen = attention(part.flatten(0, 1), part_bias, self.scale, mutual)
             seen.append(part_seen.view(n, -1, part_seen.shape[2]))
         return torch.cat(seen, dim=1) if len(seen) > 1 else seen[0]
 
-    def _bias(self, size):
+    def _bias(self, size: Sequence[int]) -> Tensor:
         """The bias (heads, m, m) for windows of that size, which is the full one or smaller.
 
         It is not kept: a moving average of weights is updated in a way that no version number shows.
@@ -298,7 +302,7 @@ class WindowAttention(nn.Module):
         return bias.view(self.num_heads, t * h * w, t * h * w)
 
 
-def relative_position_index(window_size):
+def relative_position_index(window_size: Sequence[int]) -> Tensor:
     """For every two tokens of a window the row of the table that holds their bias, shape (size, size)."""
     places = torch.cartesian_prod(*(torch.arange(side) for side in window_size)).view(-1, len(window_size))
     index = torch.zeros(len(places), len(places), dtype=torch.long)
@@ -307,7 +311,7 @@ def relative_position_index(window_size):
     return index
 
 
-def sine_position(size, features):
+def sine_position(size: Sequence[int], features: int) -> Tensor:
     """Sines and cosines of rows, then of columns, shape (1, rows * columns, 2 * features).
 
     The encoding of Carion et al., End-to-End Object Detection with Transformers, ECCV 2020, normalised to one turn,

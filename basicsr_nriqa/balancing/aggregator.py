@@ -7,12 +7,15 @@ magnitude: wherever a method looks at directions only, it gets gradients of leng
 lengths; else the largest is scaled to 1. So no epsilon of a solver is ever met by the size of a gradient.
 """
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed
 
 from basicsr_nriqa.balancing.balancer import Balancer
-from basicsr_nriqa.balancing.gradients import rank_count, summed_over_ranks
+from basicsr_nriqa.balancing.gradients import Gradients, rank_count, summed_over_ranks
+from basicsr_nriqa.option_values import is_number
 from basicsr_nriqa.suggestion import suggest
 
 # A weighted gradient that much longer than all gradients together comes from a solution near a pole. Single precision
@@ -22,32 +25,26 @@ LONGEST = 1000
 NOISE = 1e-5
 
 
-def make_torchjd(name, *arguments, **options):
+def make_torchjd(name: str, *arguments: Any, **options: Any) -> Any:
     """Make a weighting or an aggregator of TorchJD.
 
     Raises:
-        ValueError: TorchJD or a solver is not installed.
+        ValueError: a solver that it needs is not installed.
     """
     try:
         from torchjd import aggregation  # slow to import, and not everybody needs it
         return getattr(aggregation, name)(*arguments, **options)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"needs TorchJD with its solvers ({error}): pip install "
-                         "'torchjd[quadprog-projector,cagrad,fairgrad,nash-mtl]>=0.18' clarabel") from None
+        reason = str(error).partition('. Install')[0]  # which would install another version
+        raise ValueError(f'needs what is not installed ({reason}): pip install '
+                         "'torchjd[quadprog-projector,cagrad,fairgrad,nash-mtl]>=0.18,<0.19' clarabel, or choose a "
+                         'balancer without a solver, such as mgda') from None
 
 
-def check_argument(option, value, expected, valid):
+def check_argument(option: str, value: object, expected: str, valid: bool) -> None:
+    """Raise a ValueError that says what was expected of an option, unless its value is valid."""
     if not valid:
         raise ValueError(f'{option} must be {expected}, got {value!r}.')
-
-
-def is_number(value, low=-math.inf, high=math.inf):
-    return (isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-            and low <= value <= high)
-
-
-def is_count(value, low):
-    return isinstance(value, int) and not isinstance(value, bool) and value >= low
 
 
 class OneForEach:
@@ -60,37 +57,43 @@ class OneForEach:
         low, high (float): Range.
     """
 
-    def __init__(self, option, value, default=None, low=-math.inf, high=math.inf):
-        numbers = value.values() if isinstance(value, dict) else value
-        valid = (value is None and default is not None) or (
-            isinstance(value, (dict, list, tuple)) and all(is_number(number, low, high) for number in numbers))
-        limits = f' from {low:g}' * math.isfinite(low) + f' to {high:g}' * math.isfinite(high)
+    def __init__(self, option: str, value: dict[str, float] | Sequence[float] | None, default: float | None = None,
+                 low: float = -math.inf, high: float = math.inf) -> None:
+        if isinstance(value, (dict, list, tuple)):
+            numbers = value.values() if isinstance(value, dict) else value
+            valid = all(is_number(number, low, high) for number in numbers)
+        else:
+            valid = value is None and default is not None
+        limits = '' if low == -math.inf else f' of {low:g} or more'
+        if high < math.inf:
+            limits = f' from {low:g} to {high:g}'
         check_argument(option, value, f'{{loss: number}} or a list with a number{limits} for each loss', valid)
         self.option, self.value, self.default = option, value, default
 
-    def __call__(self, names):
+    def __call__(self, names: Sequence[str]) -> Tensor:
         """The numbers for these losses, (losses,), float64.
 
         Raises:
             ValueError: a name is no loss, one is missing, or the list has another length.
         """
-        value = {} if self.value is None else self.value
-        if isinstance(value, dict):
-            for name in value:
+        given = {} if self.value is None else self.value
+        if isinstance(given, dict):
+            for name in given:
                 if name not in names:
                     raise ValueError(f"{self.option}: there is no loss '{name}'{suggest(name, names)}; the losses are "
                                      f"{', '.join(names)}.")
-            missing = [name for name in names if name not in value]
-            if missing and self.default is None:
+            default = self.default
+            missing = [name for name in names if name not in given]
+            if missing and default is None:
                 raise ValueError(f"{self.option}: give a number for {', '.join(missing)} too.")
-            value = [value.get(name, self.default) for name in names]
-        if len(value) != len(names):
-            raise ValueError(f"{self.option}: {len(value)} numbers given for {len(names)} losses "
-                             f"({', '.join(names)}).")
-        return torch.tensor(value, dtype=torch.float64)
+            given = [given[name] if default is None else given.get(name, default) for name in names]
+        if len(given) != len(names):
+            raise ValueError(f"{self.option}: expected a number for each of {len(names)} losses ({', '.join(names)}), "
+                             f"got {len(given)}.")
+        return torch.tensor(given, dtype=torch.float64)
 
 
-def as_first_rank(values, device):
+def as_first_rank(values: Tensor, device: torch.device) -> Tensor:
     """What the first of all ranks has; solvers may round, and random numbers fall, differently on others."""
     if rank_count() == 1:
         return values
@@ -108,19 +111,20 @@ class AggregatorBalancer(Balancer):
 
     losses_needed = 1
 
-    def check(self, names):
+    def check(self, losses: Sequence[str]) -> None:
         """Check the options that depend on the losses.
 
         Args:
-            names (Sequence[str]): The losses.
+            losses (Sequence[str]): Their names.
 
         Raises:
             ValueError: too few losses, or an option names another or has a number too many or too few.
         """
-        if len(names) < self.losses_needed:
-            raise ValueError(f"needs {self.losses_needed} losses or more, there are {len(names)} ({', '.join(names)}).")
+        if len(losses) < self.losses_needed:
+            raise ValueError(f"needs {self.losses_needed} losses or more, there are {len(losses)} "
+                             f"({', '.join(losses)}). Add one, or choose another balancer.")
 
-    def _combine(self, gradients, weights):
+    def _combine(self, gradients: Gradients, weights: Tensor) -> Tensor:
         self.weights = dict(zip(gradients.names, weights.tolist()))
         return gradients.combined(weights)
 
@@ -132,19 +136,19 @@ class GramianBalancer(AggregatorBalancer):
     is returned, all weights are 1, and ``skipped`` counts it.
     """
 
-    def __call__(self, gradients, deficits):
+    def __call__(self, gradients: Gradients, deficits: dict[str, Tensor]) -> Tensor:
         self.check(gradients.names)
         # The output of the whole batch is that of all ranks side by side, and the loss the mean over ranks: every
         # gradient counts 1/ranks, so the inner products are the ranks' sum / ranks**2.
         gramian = summed_over_ranks(gradients.gramian).double().cpu() / rank_count()**2
-        weights = self._usable_weights(gramian, gradients.names)
-        failed = weights is None
-        weights = torch.ones(len(gramian), dtype=torch.float64) if failed else weights
-        failed, *weights = as_first_rank(torch.cat([weights.new_tensor([failed]), weights]), gradients.matrix.device)
-        self.skipped += int(failed)
-        return self._combine(gradients, torch.stack(weights))
+        found = self._usable_weights(gramian, gradients.names)
+        weights = torch.ones(len(gramian), dtype=torch.float64) if found is None else found
+        failed = weights.new_tensor([found is None])
+        agreed = as_first_rank(torch.cat([failed, weights]), gradients.matrix.device)
+        self.skipped += int(agreed[0])
+        return self._combine(gradients, agreed[1:])
 
-    def _usable_weights(self, gramian, names):
+    def _usable_weights(self, gramian: Tensor, names: Sequence[str]) -> Tensor | None:
         lengths = gramian.diagonal().sqrt()
         if not (gramian.isfinite().all() and (lengths > 0).all()):
             return None
@@ -155,7 +159,7 @@ class GramianBalancer(AggregatorBalancer):
         longest = (weights.abs() * lengths).sum()
         return weights if longest <= LONGEST * lengths.sum() else None  # not true of NaN either
 
-    def _solve(self, gramian, lengths, names):
+    def _solve(self, gramian: Tensor, lengths: Tensor, names: Sequence[str]) -> Tensor:
         """The weights.
 
         Args:
@@ -169,9 +173,9 @@ class GramianBalancer(AggregatorBalancer):
         raise NotImplementedError
 
 
-def cosines(gramian, lengths):
+def cosines(gramian: Tensor, lengths: Tensor) -> Tensor:
     return gramian / torch.outer(lengths, lengths)
 
 
-def relative(gramian):
+def relative(gramian: Tensor) -> Tensor:
     return gramian / gramian.diagonal().max()

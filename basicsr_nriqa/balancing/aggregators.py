@@ -3,8 +3,12 @@
 Methods that average gradients are multiplied by the number of losses: while no losses conflict, the step is then about
 as long as the plain sum's, and learning rates stay comparable.
 """
+from collections.abc import Sequence
+from typing import Literal
+
 import torch
 from scipy.optimize import nnls
+from torch import Tensor
 
 from basicsr_nriqa.balancing.aggregator import (
     NOISE,
@@ -14,26 +18,30 @@ from basicsr_nriqa.balancing.aggregator import (
     as_first_rank,
     check_argument,
     cosines,
-    is_count,
-    is_number,
     make_torchjd,
     relative,
 )
 from basicsr_nriqa.balancing.balancer import register_balancer
+from basicsr_nriqa.balancing.gradients import Gradients
+from basicsr_nriqa.option_values import is_count, is_number
 
 
 class _Unseeing(AggregatorBalancer):
 
-    def __call__(self, gradients, deficits):
+    def __call__(self, gradients: Gradients, deficits: dict[str, Tensor]) -> Tensor:
         self.check(gradients.names)
         return self._combine(gradients, as_first_rank(self._draw(gradients.names), gradients.matrix.device))
+
+    def _draw(self, names: Sequence[str]) -> Tensor:
+        """The weights, (losses,), float64."""
+        raise NotImplementedError
 
 
 @register_balancer('sum')
 class SumBalancer(_Unseeing):
     """The plain sum; equal to ``fixed``."""
 
-    def _draw(self, names):
+    def _draw(self, names: Sequence[str]) -> Tensor:
         return torch.ones(len(names), dtype=torch.float64)
 
 
@@ -47,21 +55,21 @@ class ConstantBalancer(_Unseeing):
     """Constant weights, on top of each ``loss_weight``.
 
     Args:
-        weights (dict[str, float] | list[float]): One for each loss.
+        weights (dict[str, float] | Sequence[float]): One for each loss.
 
     Raises:
         ValueError: no such numbers.
     """
 
-    def __init__(self, weights):
+    def __init__(self, weights: dict[str, float] | Sequence[float]) -> None:
         super().__init__()
         self._constant = OneForEach('weights', weights)
 
-    def check(self, names):
-        super().check(names)
-        self._constant(names)
+    def check(self, losses: Sequence[str]) -> None:
+        super().check(losses)
+        self._constant(losses)
 
-    def _draw(self, names):
+    def _draw(self, names: Sequence[str]) -> Tensor:
         return self._constant(names)
 
 
@@ -70,24 +78,24 @@ class RandomBalancer(_Unseeing):
     """Random positive weights, which sum to the number of losses (Lin et al., "Reasonable Effectiveness of Random
     Weighting", TMLR 2022): what any balancer should beat."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self._weighting = make_torchjd('RandomWeighting')
 
-    def _draw(self, names):
+    def _draw(self, names: Sequence[str]) -> Tensor:
         return len(names) * self._weighting(torch.empty(len(names), 0, dtype=torch.float64))
 
 
 class _Preferring(GramianBalancer):
     """With a preference: how much each loss counts, 1 by default, as in the plain sum."""
 
-    def __init__(self, pref_vector):
+    def __init__(self, pref_vector: dict[str, float] | Sequence[float] | None) -> None:
         super().__init__()
         self._preference = OneForEach('pref_vector', pref_vector, default=1.0, low=0)
 
-    def check(self, names):
-        super().check(names)
-        if not self._preference(names).any():
+    def check(self, losses: Sequence[str]) -> None:
+        super().check(losses)
+        if not self._preference(losses).any():
             raise ValueError('pref_vector: one number at least must be above 0.')
 
 
@@ -96,11 +104,11 @@ class _DualCone(_Preferring):
 
     WEIGHTING = ''
 
-    def __init__(self, pref_vector=None):
+    def __init__(self, pref_vector: dict[str, float] | Sequence[float] | None = None) -> None:
         super().__init__(pref_vector)
         self._weighting = make_torchjd(self.WEIGHTING)
 
-    def _solve(self, gramian, lengths, names):
+    def _solve(self, gramian: Tensor, lengths: Tensor, names: Sequence[str]) -> Tensor:
         self._weighting.pref_vector = self._preference(names) * lengths
         return self._weighting(cosines(gramian, lengths)) / lengths
 
@@ -111,10 +119,10 @@ class UPGradBalancer(_DualCone):
     Multi-Objective Optimization", 2024). No conflict is left (to 1e-3 of the gradients' lengths).
 
     Args:
-        pref_vector (dict[str, float] | list[float] | None): How much each loss counts, 0 or more. Default: 1 each.
+        pref_vector (dict[str, float] | Sequence[float] | None): How much each loss counts, 0 or more. Default: 1 each.
 
     Raises:
-        ValueError: no such numbers, or TorchJD is not installed.
+        ValueError: no such numbers, or its solver is not installed.
     """
 
     WEIGHTING = 'UPGradWeighting'
@@ -126,10 +134,10 @@ class DualProjBalancer(_DualCone):
     Learning", NeurIPS 2017). No conflict is left (to 1e-3 of the gradients' lengths).
 
     Args:
-        pref_vector (dict[str, float] | list[float] | None): How much each loss counts, 0 or more. Default: 1 each.
+        pref_vector (dict[str, float] | Sequence[float] | None): How much each loss counts, 0 or more. Default: 1 each.
 
     Raises:
-        ValueError: no such numbers, or TorchJD is not installed.
+        ValueError: no such numbers, or its solver is not installed.
     """
 
     WEIGHTING = 'DualProjWeighting'
@@ -141,19 +149,20 @@ class AlignedMTLBalancer(_Preferring):
     for Multi-Task Learning", CVPR 2023).
 
     Args:
-        pref_vector (dict[str, float] | list[float] | None): How much each loss counts, 0 or more. Default: 1 each.
+        pref_vector (dict[str, float] | Sequence[float] | None): How much each loss counts, 0 or more. Default: 1 each.
         scale_mode (str): Their length: that of the shortest (``min``), ``median`` or ``rmse``. Default: min.
 
     Raises:
-        ValueError: no such numbers or mode, or TorchJD is not installed.
+        ValueError: no such numbers or mode.
     """
 
-    def __init__(self, pref_vector=None, scale_mode='min'):
+    def __init__(self, pref_vector: dict[str, float] | Sequence[float] | None = None,
+                 scale_mode: Literal['min', 'median', 'rmse'] = 'min') -> None:
         super().__init__(pref_vector)
         check_argument('scale_mode', scale_mode, 'min, median or rmse', scale_mode in ('min', 'median', 'rmse'))
         self._weighting = make_torchjd('AlignedMTLWeighting', scale_mode=scale_mode)
 
-    def _solve(self, gramian, lengths, names):
+    def _solve(self, gramian: Tensor, lengths: Tensor, names: Sequence[str]) -> Tensor:
         # Losses with equal gradients leave a component of nothing but rounding, to whose length all would be shortened.
         # Many orders between lengths are no rounding: how many components there are is seen in the directions.
         spread = torch.linalg.eigvalsh(cosines(gramian, lengths))
@@ -168,16 +177,13 @@ class AlignedMTLBalancer(_Preferring):
 class PCGradBalancer(GramianBalancer):
     """From each gradient, what conflicts with the others is taken away, in random order (Yu et al., "Gradient Surgery
     for Multi-Task Learning", NeurIPS 2020).
-
-    Raises:
-        ValueError: TorchJD is not installed.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self._weighting = make_torchjd('PCGradWeighting')
 
-    def _solve(self, gramian, lengths, names):
+    def _solve(self, gramian: Tensor, lengths: Tensor, names: Sequence[str]) -> Tensor:
         return self._weighting(relative(gramian))
 
 
@@ -187,7 +193,7 @@ class MGDABalancer(GramianBalancer):
     Optimization", 2012), solved exactly: the usual Frank-Wolfe search ends far from it when lengths differ much. No
     conflict is left (to 1e-3 of the gradients' lengths), and the shortest gradient rules."""
 
-    def _solve(self, gramian, lengths, names):
+    def _solve(self, gramian: Tensor, lengths: Tensor, names: Sequence[str]) -> Tensor:
         # Up to its length, the shortest point x of the hull is the shortest x with g_i x >= 1 for all i. The
         # multipliers l of unit vectors minimise l C l / 2 - l (1 / lengths), l >= 0: least squares, with C = R^T R.
         root = torch.linalg.cholesky(cosines(gramian, lengths) + NOISE * torch.eye(len(names)), upper=True)
@@ -206,20 +212,20 @@ class CAGradBalancer(GramianBalancer):
         c (float): How far from the mean, 0 or more; 0 is the mean. Default: 0.5.
 
     Raises:
-        ValueError: c is out of its range, or TorchJD or a solver is not installed.
+        ValueError: c is out of its range, or its solver is not installed.
     """
 
-    def __init__(self, c=0.5):
+    def __init__(self, c: float = 0.5) -> None:
         super().__init__()
         check_argument('c', c, 'a number, 0 or more', is_number(c, 0))
         # TorchJD's norm_eps of 1e-4 would make the step zero as soon as one gradient is that much shorter than another
         self._weighting = make_torchjd('CAGradWeighting', c=c, norm_eps=1e-9)
 
-    def _solve(self, gramian, lengths, names):
+    def _solve(self, gramian: Tensor, lengths: Tensor, names: Sequence[str]) -> Tensor:
         return len(names) / (1 + self._weighting.c) * self._weighting(relative(gramian))
 
 
-def _equal_cosines(gramian, lengths, proportions):
+def _equal_cosines(gramian: Tensor, lengths: Tensor, proportions: Tensor) -> Tensor:
     """Weights of a combination whose cosines with the gradients have these proportions."""
     inverse = torch.linalg.pinv(cosines(gramian, lengths), rtol=NOISE, hermitian=True)
     return inverse @ proportions / lengths
@@ -230,7 +236,7 @@ class IMTLGBalancer(GramianBalancer):
     """The combination with weights of sum 1 that has equal projections on all gradients (Liu et al., "Towards Impartial
     Multi-task Learning", ICLR 2021). Weights may be negative."""
 
-    def _solve(self, gramian, lengths, names):
+    def _solve(self, gramian: Tensor, lengths: Tensor, names: Sequence[str]) -> Tensor:
         weights = _equal_cosines(gramian, lengths, torch.ones_like(lengths))
         # divided by a negative sum it would be an ascent for every loss
         return len(names) * weights / weights.sum().clamp(min=0)
@@ -242,16 +248,16 @@ class ConFIGBalancer(_Preferring):
     "ConFIG: Towards Conflict-free Training of Physics Informed Neural Networks", ICLR 2025).
 
     Args:
-        pref_vector (dict[str, float] | list[float] | None): Proportions of the cosines, 0 or more. Default: 1 each.
+        pref_vector (dict[str, float] | Sequence[float] | None): Proportions of the cosines, 0 or more. Default: 1 each.
 
     Raises:
         ValueError: no such numbers.
     """
 
-    def __init__(self, pref_vector=None):
+    def __init__(self, pref_vector: dict[str, float] | Sequence[float] | None = None) -> None:
         super().__init__(pref_vector)
 
-    def _solve(self, gramian, lengths, names):
+    def _solve(self, gramian: Tensor, lengths: Tensor, names: Sequence[str]) -> Tensor:
         # the direction is a combination of gradients, so the matrix itself is not needed
         weights = _equal_cosines(gramian, lengths, self._preference(names))
         return weights * (gramian @ weights).sum() / (weights @ gramian @ weights)
@@ -268,17 +274,17 @@ class FairGradBalancer(GramianBalancer):
         max_iters (int | None): Evaluations of the solver. Default: as many as SciPy allows.
 
     Raises:
-        ValueError: an argument is out of its range, or TorchJD or SciPy is not installed.
+        ValueError: an argument is out of its range.
     """
 
-    def __init__(self, alpha=1.0, max_iters=None):
+    def __init__(self, alpha: float = 1.0, max_iters: int | None = None) -> None:
         super().__init__()
         check_argument('alpha', alpha, 'a number, 0 or more', is_number(alpha, 0))
         check_argument('max_iters', max_iters, 'empty or a whole number, 1 or more',
-               max_iters is None or is_count(max_iters, 1))
+                       max_iters is None or is_count(max_iters, 1))
         self._weighting = make_torchjd('FairGradWeighting', alpha=alpha, max_iters=max_iters)
 
-    def _solve(self, gramian, lengths, names):
+    def _solve(self, gramian: Tensor, lengths: Tensor, names: Sequence[str]) -> Tensor:
         # G x = x**(-1/alpha) in y = x * lengths**(2 alpha / (1 + alpha)), for which the diagonal is 1
         alpha = self._weighting.alpha
         ratios = (lengths[:, None] / lengths) ** ((alpha - 1) / (alpha + 1))
@@ -296,17 +302,17 @@ class KrumBalancer(GramianBalancer):
         n_selected (int): Gradients that are taken. Default: 1.
 
     Raises:
-        ValueError: an argument is out of its range, or TorchJD is not installed.
+        ValueError: an argument is out of its range.
     """
 
-    def __init__(self, n_byzantine=0, n_selected=1):
+    def __init__(self, n_byzantine: int = 0, n_selected: int = 1) -> None:
         super().__init__()
         check_argument('n_byzantine', n_byzantine, 'a whole number, 0 or more', is_count(n_byzantine, 0))
         check_argument('n_selected', n_selected, 'a whole number, 1 or more', is_count(n_selected, 1))
         self.losses_needed = max(n_byzantine + 3, n_selected)
         self._weighting = make_torchjd('KrumWeighting', n_byzantine, n_selected)
 
-    def _solve(self, gramian, lengths, names):
+    def _solve(self, gramian: Tensor, lengths: Tensor, names: Sequence[str]) -> Tensor:
         return len(names) * self._weighting(relative(gramian))
 
 
@@ -315,10 +321,14 @@ class _ByElement(AggregatorBalancer):
 
     COLUMNS = 2**20  # taken at once, so that no second matrix is in memory
 
-    def __call__(self, gradients, deficits):
+    def __call__(self, gradients: Gradients, deficits: dict[str, Tensor]) -> Tensor:
         self.check(gradients.names)
         return torch.cat([self._aggregate(part, gradients.names)
                           for part in gradients.matrix.split(self.COLUMNS, 1)]).view(gradients.shape)
+
+    def _aggregate(self, part: Tensor, names: Sequence[str]) -> Tensor:
+        """(losses, elements) -> (elements,)."""
+        raise NotImplementedError
 
 
 @register_balancer('graddrop')
@@ -327,23 +337,23 @@ class GradDropBalancer(_ByElement):
     et al., "Just Pick a Sign: Optimizing Deep Multitask Models with Gradient Sign Dropout", NeurIPS 2020).
 
     Args:
-        leak (dict[str, float] | list[float] | None): Share of each loss's gradient that always passes, in [0,1].
+        leak (dict[str, float] | Sequence[float] | None): Share of each loss's gradient that always passes, in [0,1].
             Default: 0 each.
 
     Raises:
-        ValueError: no such numbers, or TorchJD is not installed.
+        ValueError: no such numbers.
     """
 
-    def __init__(self, leak=None):
+    def __init__(self, leak: dict[str, float] | Sequence[float] | None = None) -> None:
         super().__init__()
         self._leak = OneForEach('leak', leak, 0.0, 0, 1)
         self._aggregator = make_torchjd('GradDrop')
 
-    def check(self, names):
-        super().check(names)
-        self._leak(names)
+    def check(self, losses: Sequence[str]) -> None:
+        super().check(losses)
+        self._leak(losses)
 
-    def _aggregate(self, part, names):
+    def _aggregate(self, part: Tensor, names: Sequence[str]) -> Tensor:
         self._aggregator.leak = self._leak(names).to(part)
         return self._aggregator(part)
 
@@ -357,14 +367,14 @@ class TrimmedMeanBalancer(_ByElement):
         trim_number (int): How many are left out at either end; needs twice as many losses and one. Default: 1.
 
     Raises:
-        ValueError: trim_number is out of its range, or TorchJD is not installed.
+        ValueError: trim_number is out of its range.
     """
 
-    def __init__(self, trim_number=1):
+    def __init__(self, trim_number: int = 1) -> None:
         super().__init__()
         check_argument('trim_number', trim_number, 'a whole number, 0 or more', is_count(trim_number, 0))
         self.losses_needed = 2 * trim_number + 1
         self._aggregator = make_torchjd('TrimmedMean', trim_number)
 
-    def _aggregate(self, part, names):
+    def _aggregate(self, part: Tensor, names: Sequence[str]) -> Tensor:
         return len(names) * self._aggregator(part)

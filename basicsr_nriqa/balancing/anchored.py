@@ -1,13 +1,17 @@
 """Many losses to one gradient: some losses are anchors, which the others must not raise."""
+from collections.abc import Sequence
 from itertools import combinations
 from math import prod
+from typing import Literal
 
 import torch
+from torch import Tensor
 from torch.nn.functional import pad
 
-from basicsr_nriqa.balancing.aggregator import check_argument, is_count, is_number
+from basicsr_nriqa.balancing.aggregator import check_argument
 from basicsr_nriqa.balancing.balancer import Balancer, register_balancer
-from basicsr_nriqa.balancing.gradients import summed_over_ranks
+from basicsr_nriqa.balancing.gradients import Gradients, summed_over_ranks
+from basicsr_nriqa.option_values import is_count, is_number
 from basicsr_nriqa.suggestion import suggest
 
 MOST_ANCHORS = 6  # each one more doubles the sets of anchors that are tried
@@ -34,7 +38,7 @@ class AnchoredBalancer(Balancer):
     <g', g> / <g, g> over the whole batch, 0 where g is 0.
 
     Args:
-        anchors (list[str]): Losses that must not rise, 6 at most. Default: pix.
+        anchors (Sequence[str]): Losses that must not rise, 6 at most. Default: pix.
         per (str | int): The unit: ``clip``, ``frame``, or N for squares of N px of a frame, which are smaller at the
             right and bottom where N does not divide the side. Images (n,3,h,w) are clips of one frame.
             Default: clip.
@@ -46,7 +50,8 @@ class AnchoredBalancer(Balancer):
         ValueError: an argument is out of its range.
     """
 
-    def __init__(self, anchors=('pix',), per='clip', project=True, trust=1.0):
+    def __init__(self, anchors: Sequence[str] = ('pix',), per: Literal['clip', 'frame'] | int = 'clip',
+                 project: bool = True, trust: float | None = 1.0) -> None:
         super().__init__()
         names = list(anchors) if isinstance(anchors, (list, tuple)) else []
         check_argument('anchors', anchors, f'a list of 1 to {MOST_ANCHORS} different losses, such as [pix]',
@@ -58,9 +63,9 @@ class AnchoredBalancer(Balancer):
         check_argument('trust', trust, 'a number above 0, or null for no limit',
                        trust is None or (is_number(trust, 0) and trust > 0))
         self.anchors, self.per, self.project, self.trust = names, per, project, trust
-        self.discard()
+        self._left_and_whole = torch.zeros(2, dtype=torch.float64)
 
-    def check(self, losses):
+    def check(self, losses: Sequence[str]) -> None:
         super().check(losses)
         for name in self.anchors:
             if name not in losses:
@@ -70,13 +75,13 @@ class AnchoredBalancer(Balancer):
             raise ValueError('anchors: all losses are anchors, and none is left that could give way. Leave one out, or '
                              'say `type: fixed`.')
 
-    def __call__(self, gradients, deficits):
+    def __call__(self, gradients: Gradients, deficits: dict[str, Tensor]) -> Tensor:
         self.check(gradients.names)
         units = Units(gradients.shape, self.per)
         anchors = units.split(torch.stack([gradients.row(name) for name in self.anchors]).double())
         total = anchors.sum(0)
         others = [gradients.row(name).double() for name in gradients.names if name not in self.anchors]
-        given = units.split(sum(others)[None])[0]
+        given = units.split(sum(others[1:], others[0])[None])[0]
         kept = given
         if self.project:
             kept = _projected(given, anchors, units)
@@ -85,17 +90,17 @@ class AnchoredBalancer(Balancer):
         self._note(gradients.names, units.inner(kept, given).sum(), units.inner(given, given).sum())
         return units.join(total + kept).to(gradients.matrix)
 
-    def _note(self, names, left, whole):
+    def _note(self, names: Sequence[str], left: Tensor, whole: Tensor) -> None:
         """The weights for the log, of all calls since the last step."""
         self._left_and_whole = self._left_and_whole + summed_over_ranks(torch.stack([left, whole])).cpu()
-        left, whole = self._left_and_whole.tolist()
-        share = left / whole if whole else 0.0
+        parts, all_of_it = self._left_and_whole.tolist()
+        share = parts / all_of_it if all_of_it else 0.0
         self.weights = {name: 1.0 if name in self.anchors else share for name in names}
 
-    def step(self):
+    def step(self) -> None:
         self.discard()
 
-    def discard(self):
+    def discard(self) -> None:
         self._left_and_whole = torch.zeros(2, dtype=torch.float64)
 
 
@@ -107,37 +112,37 @@ class Units:
         per (str | int): ``clip``, ``frame`` or the side of squares, in px.
     """
 
-    def __init__(self, shape, per):
+    def __init__(self, shape: Sequence[int], per: Literal['clip', 'frame'] | int) -> None:
         self.shape = tuple(shape)
         self.groups = self.shape[0] if per == 'clip' else prod(self.shape[:-3])
         height, width = self.sides = self.shape[-2:]
         self.down, self.across = (per, per) if isinstance(per, int) else (height, width)
         self.padding = (0, -width % self.across, 0, -height % self.down)
 
-    def split(self, images):
+    def split(self, images: Tensor) -> Tensor:
         """(rows, \\*shape) -> (rows, clips or frames, channels, units down, px, units across, px); zeros fill up."""
         images = images.reshape(len(images), self.groups, -1, *self.sides)
         if any(self.padding):
             images = pad(images, self.padding)
         return images.unflatten(-1, (-1, self.across)).unflatten(-3, (-1, self.down))
 
-    def join(self, row):
+    def join(self, row: Tensor) -> Tensor:
         """Back to the output's shape, from one row."""
         height, width = self.sides
         return row.flatten(-2).flatten(-3, -2)[..., :height, :width].reshape(self.shape)
 
     @staticmethod
-    def inner(one, other):
+    def inner(one: Tensor, other: Tensor) -> Tensor:
         """Inner products of two rows: (clips or frames, units down, units across)."""
         return (one * other).sum(-1).sum((1, 3))  # along memory first: half the time of all at once
 
     @staticmethod
-    def spread(numbers):
+    def spread(numbers: Tensor) -> Tensor:
         """One number for each unit, to multiply a row with."""
         return numbers[:, None, :, None, :, None]
 
 
-def _projected(gradient, anchors, units):
+def _projected(gradient: Tensor, anchors: Tensor, units: Units) -> Tensor:
     """The nearest gradient, unit by unit, with which no anchor rises."""
     gramian = torch.stack([torch.stack([units.inner(one, other) for other in anchors], -1) for one in anchors], -2)
     products = torch.stack([units.inner(one, gradient) for one in anchors], -1)
@@ -148,7 +153,7 @@ def _projected(gradient, anchors, units):
     return nearest
 
 
-def cone_multipliers(gramian, products):
+def cone_multipliers(gramian: Tensor, products: Tensor) -> Tensor:
     """Multipliers x >= 0 that make g + sum of x_k a_k the nearest point to g with no negative <g', a_k>.
 
     What is added is the projection of -g onto the cone of the anchors a_k. That is the projection onto the span of
@@ -183,7 +188,7 @@ def cone_multipliers(gramian, products):
     return best / lengths
 
 
-def _shortened(gradient, limits, units):
+def _shortened(gradient: Tensor, limits: Tensor, units: Units) -> Tensor:
     lengths = units.inner(gradient, gradient).sqrt()
     tiny = torch.finfo(lengths.dtype).tiny
     return gradient * units.spread((limits / lengths.clamp(min=tiny)).clamp(max=1))

@@ -1,6 +1,8 @@
 """The gradients of all losses at the network's output, as the rows of one matrix."""
+from collections.abc import Sequence
+
 import torch
-from torch import distributed
+from torch import Tensor, distributed
 
 
 class Gradients:
@@ -19,29 +21,29 @@ class Gradients:
             balancer asked for them (``Balancer.layer``).
     """
 
-    def __init__(self, names, output, scale=1.0):
+    def __init__(self, names: Sequence[str], output: Tensor, scale: float = 1.0) -> None:
         self.names, self.shape, self.scale = tuple(names), output.shape, scale
         self.matrix = torch.empty(len(self.names), output.numel(), device=output.device,
                                   dtype=torch.promote_types(output.dtype, torch.float32))
-        self.at_layer = None
-        self._gramian = None
+        self.at_layer: Tensor | None = None
+        self._gramian: Tensor | None = None
 
-    def put(self, name, gradient):
+    def put(self, name: str, gradient: Tensor) -> None:
         """Keep the gradient of a loss, of the output's shape."""
         torch.mul(gradient.reshape(-1), self.scale, out=self.matrix[self.names.index(name)])
 
-    def row(self, name):
+    def row(self, name: str) -> Tensor:
         """The gradient of a loss, of the output's shape."""
         return self.matrix[self.names.index(name)].view(self.shape)
 
     @property
-    def gramian(self):
+    def gramian(self) -> Tensor:
         """Inner products (losses, losses) of the rows, on the device; of this process and part only."""
         if self._gramian is None:
             self._gramian = self.matrix @ self.matrix.T
         return self._gramian
 
-    def combined(self, weights):
+    def combined(self, weights: Sequence[float] | Tensor | None) -> Tensor:
         """The sum of weight * gradient.
 
         Args:
@@ -55,7 +57,7 @@ class Gradients:
         return (torch.as_tensor(weights).to(self.matrix) @ self.matrix).view(self.shape)
 
 
-def summed_over_ranks(tensor):
+def summed_over_ranks(tensor: Tensor) -> Tensor:
     """The sum over all processes of a distributed training, in which all must call; else the tensor itself."""
     if distributed.is_available() and distributed.is_initialized():
         tensor = tensor.clone()
@@ -63,6 +65,6 @@ def summed_over_ranks(tensor):
     return tensor
 
 
-def rank_count():
+def rank_count() -> int:
     """How many processes train together."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1

@@ -1,15 +1,19 @@
 """Many losses to one gradient: weights that follow GradNorm, the algorithm tried in Sec. II.B of the paper."""
 import statistics
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from basicsr.utils import get_root_logger
+from torch import Tensor
 
-from basicsr_nriqa.balancing.aggregator import check_argument, is_count, is_number
+from basicsr_nriqa.balancing.aggregator import check_argument
 from basicsr_nriqa.balancing.balancer import Balancer, register_balancer
-from basicsr_nriqa.balancing.gradients import rank_count, summed_over_ranks
+from basicsr_nriqa.balancing.gradients import Gradients, rank_count, summed_over_ranks
+from basicsr_nriqa.option_values import is_count, is_number
 
-RULES = ('log', 'published')
+Rule = Literal['log', 'published']
+RULES: tuple[Rule, ...] = get_args(Rule)
 
 
 @register_balancer('gradnorm')
@@ -53,8 +57,8 @@ class GradNormBalancer(Balancer):
         ValueError: an argument is out of its range.
     """
 
-    def __init__(self, alpha=1.5, lr=0.025, floor=0.01, cap=10.0, warmup=20, every=4, freeze_after=None,
-                 layer='last', rule='log'):
+    def __init__(self, alpha: float = 1.5, lr: float = 0.025, floor: float = 0.01, cap: float = 10.0, warmup: int = 20,
+                 every: int = 4, freeze_after: int | None = None, layer: str = 'last', rule: Rule = 'log') -> None:
         super().__init__()
         _check('alpha', alpha, 'a number, 0 or more', is_number(alpha, 0))
         _check('lr', lr, 'a number above 0, at most 1', is_number(lr, 0, 1) and lr > 0)
@@ -69,10 +73,13 @@ class GradNormBalancer(Balancer):
         self.alpha, self.lr, self.floor, self.cap = alpha, lr, floor, cap
         self.warmup, self.every, self.freeze_after = warmup, every, freeze_after
         self.layer, self.rule = layer, rule
-        self._steps, self._first_values = 0, {}
-        self.discard()
+        self._steps = 0
+        self._first_values: dict[str, list[float]] = {}
+        self._values: Tensor | None = None
+        self._squares: Tensor | None = None
+        self._at_layer: Tensor | None = None
 
-    def __call__(self, gradients, deficits):
+    def __call__(self, gradients: Gradients, deficits: dict[str, Tensor]) -> Tensor:
         """Combine with the weights as they are, and gather what :meth:`step` needs.
 
         Raises:
@@ -97,33 +104,35 @@ class GradNormBalancer(Balancer):
         return gradients.combined(weights)
 
     @property
-    def measures(self):
+    def measures(self) -> bool:  # type: ignore[override]  # an attribute of others, here it follows from the step
         return self._steps % self.every == 0 and (
             self.freeze_after is None or self._steps < self.freeze_after * self.every)
 
-    def discard(self):
+    def discard(self) -> None:
         self._values = self._squares = self._at_layer = None
 
     @torch.no_grad()
-    def step(self):
+    def step(self) -> None:
         """Update the weights. On many ranks, all must call: norms and values are those of the whole batch."""
         if self.measures:
             self._update(*self._measured())
         self._steps += 1
         self.discard()
 
-    def _measured(self):
+    def _measured(self) -> list[np.ndarray]:
         """Norms and values as float64 arrays in the order of the weights; the only wait for the device."""
-        ranks = rank_count()
-        if self._at_layer is None:
-            summed = summed_over_ranks(torch.stack([self._squares, self._values]))
+        ranks, values = rank_count(), self._values
+        if values is not None and self._at_layer is not None:
+            summed = summed_over_ranks(torch.cat([self._at_layer.double(), values[:, None]], 1)).T
+            norms = torch.linalg.vector_norm(summed[:-1], dim=0) / ranks
+        elif values is not None and self._squares is not None:
+            summed = summed_over_ranks(torch.stack([self._squares, values]))
             norms = summed[0].sqrt() / ranks
         else:
-            summed = summed_over_ranks(torch.cat([self._at_layer.double(), self._values[:, None]], 1)).T
-            norms = torch.linalg.vector_norm(summed[:-1], dim=0) / ranks
+            raise RuntimeError('gradnorm: step() has nothing to go by; combine the gradients of an iteration first.')
         return np.split(np.array(torch.cat([norms, summed[-1] / ranks]).tolist()), 2)
 
-    def _update(self, norms, values):
+    def _update(self, norms: np.ndarray, values: np.ndarray) -> None:
         usable = np.isfinite(values) & (values > 0)
         ready = usable.all() and bool((np.isfinite(norms) & (norms > 0)).all())
         self.skipped += not ready
@@ -139,7 +148,7 @@ class GradNormBalancer(Balancer):
             moved = self._rescale(move(weights, norms, np.log(values) - np.log(start)))
             self.weights = dict(zip(self.weights, moved.tolist()))
 
-    def _complain(self):
+    def _complain(self) -> None:
         """Say it once if there is no start because a loss is hardly ever above its best value."""
         if self._steps == 10 * self.warmup * self.every:
             late = [name for name, first in self._first_values.items() if len(first) < self.warmup]
@@ -147,42 +156,42 @@ class GradNormBalancer(Balancer):
                 f"gradnorm: the weights are still 1 after {self._steps} iterations: {', '.join(late)} had no positive, "
                 'finite distance from its best value to start from. Leave it out, or use another balancer.')
 
-    def _logarithmic(self, weights, norms, log_ratios):
+    def _logarithmic(self, weights: np.ndarray, norms: np.ndarray, log_ratios: np.ndarray) -> np.ndarray:
         step = _log_shares(self.alpha * log_ratios) - _log_shares(np.log(weights) + np.log(norms))
         return weights * np.exp(step * self.lr / max(self.lr, np.abs(step).max()))
 
-    def _published(self, weights, norms, log_ratios):
+    def _published(self, weights: np.ndarray, norms: np.ndarray, log_ratios: np.ndarray) -> np.ndarray:
         """The gradient of sum |G_i - c_i| over w_i, with c_i held constant, is sign(G_i - c_i) * ||g_i||."""
         ratios = np.exp(log_ratios)
         pulls = weights * norms
         targets = pulls.mean() * (ratios / ratios.mean()) ** self.alpha
         return weights - self.lr * np.sign(pulls - targets) * norms
 
-    def _rescale(self, weights):
+    def _rescale(self, weights: np.ndarray) -> np.ndarray:
         """The multiple that sums to the number of losses once it is clamped; the sum is piecewise linear in it."""
         weights = weights.clip(self.floor, self.cap)
         factors = np.sort(np.concatenate([self.floor / weights, self.cap / weights]))
         sums = np.outer(factors, weights).clip(self.floor, self.cap).sum(1)
         return (np.interp(len(weights), sums, factors) * weights).clip(self.floor, self.cap)
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), 'steps': self._steps,
                 'first_values': {name: list(first) for name, first in self._first_values.items()}}
 
-    def load_state_dict(self, state):
-        """Go on from a :meth:`state_dict`; the next call must have its losses."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a ``state_dict``; the next call must have its losses."""
         super().load_state_dict(state)
         self._steps = state['steps']
         self._first_values = {name: list(first) for name, first in state['first_values'].items()}
 
 
-def _added(total, more):
+def _added(total: Tensor | None, more: Tensor) -> Tensor:
     return more if total is None else total + more
 
 
-def _log_shares(logs):
+def _log_shares(logs: np.ndarray) -> np.ndarray:
     return logs - np.logaddexp.reduce(logs)
 
 
-def _check(option, value, expected, valid):
+def _check(option: str, value: object, expected: str, valid: bool) -> None:
     check_argument(f'gradnorm: {option}', value, expected, valid)

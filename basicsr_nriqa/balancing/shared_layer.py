@@ -2,14 +2,14 @@
 from collections import deque
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from basicsr_nriqa.suggestion import suggest
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-def weight_of(network, layer):
+def weight_of(network: nn.Module, layer: str) -> nn.Parameter:
     """The weights of a layer.
 
     Args:
@@ -30,7 +30,7 @@ def weight_of(network, layer):
     return layers[layer]
 
 
-def last_convolution(network, output):
+def last_convolution(network: nn.Module, output: Tensor) -> tuple[str, nn.Parameter]:
     """The convolution that is nearest to the output, whatever the order in which the network made its layers.
 
     Args:
@@ -45,7 +45,7 @@ def last_convolution(network, output):
     """
     convolutions = {module.weight: name for name, module in network.named_modules()
                     if isinstance(module, _CONVOLUTIONS)}
-    nodes, seen = deque([output.grad_fn]), set()
+    nodes, seen = deque([] if output.grad_fn is None else [output.grad_fn]), set()
     while nodes:
         node = nodes.popleft()
         weight = getattr(node, 'variable', None)  # of the nodes that add to a parameter's gradient
@@ -59,7 +59,7 @@ def last_convolution(network, output):
                      "'output'.")
 
 
-def gradients_at(weight, output, gradients):
+def gradients_at(weight: nn.Parameter, output: Tensor, gradients: Tensor) -> Tensor:
     """Gradients of the losses at a layer's weights.
 
     Only what lies between the layer and the output is gone through, once for all losses, and the graph is kept.

@@ -1,4 +1,7 @@
 """What a checkpoint file is, for people and programs."""
+from pathlib import Path
+from typing import Any
+
 from basicsr_nriqa.checkpoints.hyper_parameters import options_of
 from basicsr_nriqa.checkpoints.layouts import CONSTANTS, WRAPPERS, identify, is_training_state
 from basicsr_nriqa.checkpoints.reading import load_checkpoint_file, local_file
@@ -7,17 +10,18 @@ from basicsr_nriqa.files import sha256
 _NOT_LEARNED = CONSTANTS | {'running_mean', 'running_var', 'num_batches_tracked'}
 
 
-def describe(path):
+def describe(path: str | Path) -> dict[str, Any]:
     """Say what a checkpoint file is.
 
     Args:
-        path (str | Path): file or URL, as for `load_checkpoint_file`.
+        path (str | Path): file or URL, as for :func:`~basicsr_nriqa.checkpoints.load_checkpoint_file`.
 
     Returns:
-        dict: ``path``, ``sha256``, ``kind``. For a ``'network'`` also ``network`` (as `recognise`), ``layout``,
-        ``wrapper`` (None where there is none), ``other_wrappers`` (weights in the file that are not used),
-        ``parameters`` (how many numbers were learned), ``options`` (as `network_options`), ``trained_with`` (our note,
-        or None) and ``keys`` (own name: shape). For a ``'training state'`` of BasicSR ``iter`` and ``epoch``.
+        dict[str, Any]: ``path``, ``sha256``, ``kind``. For a ``'network'`` also ``network`` (as
+        :func:`~basicsr_nriqa.checkpoints.recognise`), ``layout``, ``wrapper`` (None where there is none),
+        ``other_wrappers`` (weights in the file that are not used), ``parameters`` (how many numbers were learned),
+        ``options`` (as :func:`~basicsr_nriqa.checkpoints.network_options`), ``trained_with`` (our note, or None) and
+        ``keys`` (own name: shape). For a ``'training state'`` of BasicSR ``iter`` and ``epoch``.
 
     Raises:
         FileNotFoundError: there is no such file.

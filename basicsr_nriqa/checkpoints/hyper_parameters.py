@@ -1,24 +1,31 @@
 """The options that a checkpoint's network was built with, read off the shapes of its weights."""
 import math
 import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
 
 from basicsr_nriqa.checkpoints.layouts import identify
+
+Shapes = Mapping[str, tuple[int, ...]]  # of weights by their names
 
 _RBPN_SCALES = {6: 2, 8: 4, 12: 8}  # size of the projections' kernels -> scale
 
 
-def network_options(content):
+def network_options(content: Mapping[str, Any]) -> dict[str, Any]:
     """Options with which BasicSR's ``build_network`` builds the network of a checkpoint.
 
     What leaves no trace in the weights is left out and so has its default: what a network does about memory, dropout,
     ``max_residue_magnitude``, ``qk_scale`` and VRT's ``img_size``, which matters only where ``pa_frames`` is 0.
 
     Args:
-        content (dict): what the checkpoint file holds, of any layout that `recognise` knows.
+        content (Mapping[str, Any]): what the checkpoint file holds, of any layout that
+            :func:`~basicsr_nriqa.checkpoints.recognise` knows.
 
     Returns:
-        dict: ``type`` and the hyper-parameters. VRT's ``window_size`` is left out where its windows are not square,
-        since their shape cannot be read. A checkpoint of RBPN alone gives the options of ISeeBetter.
+        dict[str, Any]: ``type`` and the hyper-parameters. VRT's ``window_size`` is left out where its windows are not
+        square, since their shape cannot be read. A checkpoint of RBPN alone gives the options of ISeeBetter.
 
     Raises:
         ValueError: no network known here.
@@ -27,8 +34,8 @@ def network_options(content):
     return options_of(arch, state_dict)
 
 
-def options_of(arch, state_dict):
-    """`network_options` of a state_dict with the network's own names.
+def options_of(arch: str, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+    """:func:`network_options` of a state_dict with the network's own names.
 
     Raises:
         ValueError: weights are missing, so the options cannot be read.
@@ -37,17 +44,19 @@ def options_of(arch, state_dict):
     try:
         return _READERS[arch](shapes)
     except (KeyError, IndexError, StopIteration, ValueError, ZeroDivisionError) as error:
-        raise ValueError(f'The options of this {arch} cannot be read off its weights, since some are missing or of '
-                         f'another shape than in any such network ({error!r}).') from error
+        missing = error.args[0] if isinstance(error, KeyError) else None
+        what = f'{missing} is missing' if isinstance(missing, str) else 'some are missing, or have no usual shape'
+        raise ValueError(f'The options of this {arch} cannot be read off its weights: {what}. The file may be '
+                         'incomplete.') from error
 
 
-def _basicvsrpp(shapes):
+def _basicvsrpp(shapes: Shapes) -> dict[str, Any]:
     return {'type': 'BasicVSRPP', 'mid_channels': shapes['upconv1.weight'][1],
             'num_blocks': _count(r'backbone\.backward_1\.main\.2\.(\d+)\.', shapes),
             'is_low_res_input': 'feat_extract.main.0.weight' in shapes}
 
 
-def _rbpn(shapes, prefix=''):
+def _rbpn(shapes: Shapes, prefix: str = '') -> dict[str, Any]:
     num_feat, base_filter = shapes[f'{prefix}DBPN.feat1.conv.weight'][:2]
     return {'type': 'ISeeBetter', 'base_filter': base_filter, 'num_feat': num_feat,
             'num_stages': shapes[f'{prefix}DBPN.output.conv.weight'][1] // num_feat,
@@ -56,7 +65,7 @@ def _rbpn(shapes, prefix=''):
             'scale': _RBPN_SCALES[shapes[f'{prefix}DBPN.up1.up_conv1.deconv.weight'][2]], 'frames': 'all'}
 
 
-def _vrt(shapes):
+def _vrt(shapes: Shapes) -> dict[str, Any]:
     stages = [f'stage{number}' for number in range(1, 8)]
     tail = [f'stage8.{number}' for number in range(1, 1 + _count(r'stage8\.(\d+)\.linear\.', shapes, first=1))]
     mutual = [_count(rf'{stage}\.residual_group1\.blocks\.(\d+)\.', shapes) for stage in stages]
@@ -81,7 +90,7 @@ def _vrt(shapes):
             'qkv_bias': any(name.endswith('attn.qkv_self.bias') for name in shapes)}
 
 
-def _vrt_upscale(shapes):
+def _vrt_upscale(shapes: Shapes) -> int:
     """One convolution for each step, and a last one: (x2)*, or x3."""
     steps = sorted(name for name in shapes if re.fullmatch(r'upsample\.\d+\.weight', name))
     if not steps:
@@ -90,7 +99,7 @@ def _vrt_upscale(shapes):
     return 3 if out_channels == 9 * in_channels else 2 ** (len(steps) - 1)
 
 
-def _vrt_windows(tables, tail, shapes):
+def _vrt_windows(tables: Shapes, tail: Sequence[str], shapes: Shapes) -> dict[str, Any]:
     """The window, and the tail's stages whose window is one frame, from tables of (2t-1) * (2h-1) * (2w-1) rows."""
     sides = {_side_of_mutual(shape) for group, shape in tables.items() if group.endswith('residual_group1')}
     full = {group: shape[0] for group, shape in tables.items() if not group.endswith('residual_group1')}
@@ -106,13 +115,13 @@ def _vrt_windows(tables, tail, shapes):
     return {'window_size': [deepest, side, side], 'indep_reconsts': single}
 
 
-def _side_of_mutual(table):
+def _side_of_mutual(table: Sequence[int]) -> int | None:
     """Mutual attention's windows have two frames: 3 * (2s-1)**2 rows."""
     root = math.isqrt(table[0] // 3)
     return (root + 1) // 2 if 3 * root ** 2 == table[0] and root % 2 else None
 
 
-def _side_of_any(rows, index):
+def _side_of_any(rows: int, index: Sequence[int] | None) -> int | None:
     """The side of a square window of index[0] tokens with a table of so many rows."""
     tokens = index[0] if index else 0
     for side in range(1, math.isqrt(tokens) + 1):
@@ -121,7 +130,7 @@ def _side_of_any(rows, index):
     return None
 
 
-def _vrt_frames(shapes, window_size):
+def _vrt_frames(shapes: Shapes, window_size: Sequence[int] | None) -> dict[str, Any]:
     """How many frames are warped, and what the first convolution takes."""
     in_channels = shapes['conv_first.weight'][1]
     dim = shapes['stage1.linear1.weight'][0]
@@ -137,7 +146,7 @@ def _vrt_frames(shapes, window_size):
             'nonblind_denoising': bool(noise_level)}
 
 
-def _count(pattern, names, first=0):
+def _count(pattern: str, names: Iterable[str], first: int = 0) -> int:
     """How many numbers, counted up from ``first``, the names have at the pattern's group."""
     found = {int(match[1]) for match in (re.match(pattern, name) for name in names) if match}
     if found != set(range(first, first + len(found))):
@@ -145,7 +154,7 @@ def _count(pattern, names, first=0):
     return len(found)
 
 
-def _ratio(pairs, usual):
+def _ratio(pairs: Sequence[tuple[int, int]], usual: float) -> float:
     """A short number r with int(whole * r) == part for every pair (whole, part); ``usual`` where that is one."""
     lowest = max(part / whole for whole, part in pairs)
     for digits in range(17):

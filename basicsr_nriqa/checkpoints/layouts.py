@@ -1,8 +1,14 @@
 """The names in published checkpoints: which network they belong to, and how they become our networks' own."""
 import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
+
+# a layout, what is replaced in a name of it, and by what
+Rename = tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], str]]
 
 OWN, OPENMMLAB, PYTORCH_SPYNET, BARE_RBPN = 'own names', 'OpenMMLab', 'pytorch-spynet', 'RBPN'
 WRAPPERS = ('params_ema', 'params', 'state_dict')
@@ -17,7 +23,7 @@ _PER_SIZE = re.compile(r'(.+\.)?attn_mask')
 _WEIGHT = r'\.(weight|bias)'
 _SPYNET_LEVEL = r'basic_module\.[0-5]\.basic_module\.'
 _SPYNET_KEYS = rf'(mean|std|{_SPYNET_LEVEL}[02468]{_WEIGHT})'
-_SPYNET_RENAMES = (
+_SPYNET_RENAMES: tuple[Rename, ...] = (
     (OPENMMLAB, re.compile(rf'({_SPYNET_LEVEL})([0-4])\.conv\.'), lambda m: f'{m[1]}{2 * int(m[2])}.'),
     (PYTORCH_SPYNET, re.compile(r'^(module|net)Basic\.([0-5])\.(module|net)Basic\.'), r'basic_module.\2.basic_module.'))
 
@@ -59,15 +65,15 @@ class _Network:
     """What checkpoints of a network look like.
 
     Attributes:
-        keys (re.Pattern): The network's own names.
+        keys (re.Pattern[str]): The network's own names.
         characteristic (str): A name that each of its checkpoints has and no other network's.
-        renames (tuple): (layout, pattern, replacement) that lead from other layouts to its own names.
+        renames (tuple[Rename, ...]): What leads from other layouts to its own names.
         advice (str): What a checkpoint of it is for.
     """
 
-    keys: re.Pattern
+    keys: re.Pattern[str]
     characteristic: str
-    renames: tuple = ()
+    renames: tuple[Rename, ...] = ()
     advice: str = 'use network_g: {{type: {}, ...}}'
 
 
@@ -88,11 +94,11 @@ NETWORKS = {
 }
 
 
-def convert_state_dict(state_dict, arch, strict=True):
+def convert_state_dict(state_dict: Mapping[str, Any], arch: str, strict: bool = True) -> dict[str, Tensor]:
     """Bring a checkpoint of any known layout to our networks' own names.
 
     Args:
-        state_dict (dict): what the checkpoint file holds, with or without its wrapper.
+        state_dict (Mapping[str, Any]): what the checkpoint file holds, with or without its wrapper.
         arch (str): the network's class name: ``'BasicVSRPP'``, ``'VRT'``, ``'ISeeBetter'``, ``'SRGANDiscriminator'``,
             or the parts ``'SpyNet'`` and ``'RBPN'``.
         strict (bool): False leaves unknown names as they are, if there are known ones beside them.
@@ -113,14 +119,15 @@ def convert_state_dict(state_dict, arch, strict=True):
     return converted
 
 
-def recognise(content):
+def recognise(content: Mapping[str, Any]) -> str:
     """Which network a checkpoint belongs to.
 
     Args:
-        content (dict): what the checkpoint file holds, with or without its wrapper.
+        content (Mapping[str, Any]): what the checkpoint file holds, with or without its wrapper.
 
     Returns:
-        str: a name for `convert_state_dict`. Checkpoints without a flow network that fit ISeeBetter are ``'RBPN'``.
+        str: a name for :func:`convert_state_dict`. Checkpoints without a flow network that fit ISeeBetter are
+        ``'RBPN'``.
 
     Raises:
         ValueError: none of the known ones; the error lists some names.
@@ -128,11 +135,11 @@ def recognise(content):
     return identify(content)[0]
 
 
-def identify(content):
+def identify(content: Mapping[str, Any]) -> tuple[str, str, str | None, dict[str, Tensor]]:
     """The network's name, the layout, the wrapper (None where there is none) and the converted state_dict.
 
     Raises:
-        ValueError: as `recognise`.
+        ValueError: as :func:`recognise`.
     """
     state_dict, wrapper = unwrap(content)
     for arch, network in NETWORKS.items():
@@ -142,18 +149,18 @@ def identify(content):
                 layouts.add(OPENMMLAB)
             return arch, next(iter(layouts), BARE_RBPN if arch == 'RBPN' else OWN), wrapper, converted
     if is_training_state(content):
-        raise ValueError('It is a training state, not a network: give it as path: resume_state, and as '
-                         'pretrain_network_g the net_g_*.pth of the same iteration.')
+        raise ValueError('It is a training state, not a network: give it as path: resume_state. The network of this '
+                         f"iteration is net_g_{content['iter']}.pth in the folder models beside training_states.")
     raise ValueError(f"None of the known networks ({', '.join(NETWORKS)}) has these names: "
-                     f'{_listed(list(state_dict), 8) or "there are none"}.')
+                     f'{_listed(list(state_dict), 8) or "there are none"}.{_wrapped(content)}')
 
 
-def is_training_state(content):
+def is_training_state(content: Any) -> bool:
     """Whether a file's content is what BasicSR writes to ``training_states``."""
     return isinstance(content, dict) and {'iter', 'optimizers', 'schedulers'} <= content.keys()
 
 
-def unwrap(content):
+def unwrap(content: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
     """The network's own part of a checkpoint without prefixes, and the wrapper it was under (or None)."""
     wrapper = next((key for key in WRAPPERS if isinstance(content.get(key), dict)), None)
     state_dict = _inside(content, wrapper)
@@ -165,14 +172,16 @@ def unwrap(content):
             if not name.startswith(other) and not _TRAINING_ONLY.match(name)}, wrapper
 
 
-def _inside(content, wrapper):
+def _inside(content: Mapping[str, Any], wrapper: str | None) -> dict[str, Any]:
     return {re.sub(r'^(module\.)+', '', str(name)): tensor
             for name, tensor in (content if wrapper is None else content[wrapper]).items()}
 
 
-def _converted(state_dict, network):
+def _converted(state_dict: Mapping[str, Any], network: _Network) -> tuple[dict[str, Any], list[str], set[str]]:
     """The state_dict under the network's own names, the names that it has not, and the layouts they were of."""
-    converted, unknown, layouts = {}, [], set()
+    converted: dict[str, Any] = {}
+    unknown: list[str] = []
+    layouts: set[str] = set()
     for name, tensor in state_dict.items():
         if _PER_SIZE.fullmatch(name):
             continue
@@ -186,17 +195,28 @@ def _converted(state_dict, network):
     return converted, unknown, layouts
 
 
-def _what_it_is(content):
+def _what_it_is(content: Mapping[str, Any]) -> str:
     try:
         arch = recognise(content)
     except ValueError as error:
         if is_training_state(content):
             return str(error)
-        return ("Understood are BasicSR's layout (plain, or under 'params' or 'params_ema') and OpenMMLab's "
-                "(under 'state_dict', names beginning with 'generator.').")
+        return _wrapped(content).lstrip() or (
+            "Understood are BasicSR's layout (plain, or under 'params' or 'params_ema') and OpenMMLab's (under "
+            "'state_dict', names beginning with 'generator.').")
     return f'It is a checkpoint of {arch}: {NETWORKS[arch].advice.format(arch)}.'
 
 
-def _listed(names, count=20):
+def _wrapped(content: Mapping[str, Any]) -> str:
+    """What to do where the file holds weights under a name that is not known."""
+    found = [name for name, item in content.items() if isinstance(item, Mapping)
+             and any(isinstance(part, torch.Tensor) for part in item.values())]
+    if not found or unwrap(content)[1]:
+        return ''
+    return (f" It holds weights under '{found[0]}'. Save them alone: torch.save({{'params': "
+            f"torch.load(FILE)['{found[0]}']}}, NEW_FILE).")
+
+
+def _listed(names: Sequence[str], count: int = 20) -> str:
     more = f' and {len(names) - count} more' if len(names) > count else ''
     return ', '.join(map(str, names[:count])) + more

@@ -1,21 +1,28 @@
 """Loading a checkpoint of any known layout into a network."""
 import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from basicsr_nriqa.checkpoints.hyper_parameters import options_of
 from basicsr_nriqa.checkpoints.layouts import CONSTANTS, NETWORKS, convert_state_dict, unwrap
 from basicsr_nriqa.checkpoints.reading import load_checkpoint_file
 
 
-def load_pretrained(network, path, content=None, strict=True):
+def load_pretrained(network: nn.Module, path: str | Path, content: Mapping[str, Any] | None = None,
+                    strict: bool = True) -> None:
     """Load a checkpoint of any known layout into a network, all of it or not at all.
 
     Args:
-        network (nn.Module): its class name says which layouts are known (`convert_state_dict`).
-        path (str | Path): checkpoint file or URL (`load_checkpoint_file`).
-        content (dict, optional): what the file holds, or the part of it to use, where it has been read already.
-        strict (bool): as in `load_content`.
+        network (nn.Module): its class name says which layouts are known
+            (:func:`~basicsr_nriqa.checkpoints.convert_state_dict`).
+        path (str | Path): checkpoint file or URL (:func:`~basicsr_nriqa.checkpoints.load_checkpoint_file`).
+        content (Mapping[str, Any] | None): what the file holds, or the part of it to use, where it has been read
+            already; default: the file is read.
+        strict (bool): as in :func:`load_content`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -29,7 +36,7 @@ def load_pretrained(network, path, content=None, strict=True):
         raise ValueError(f'Checkpoint {path}: {error}') from None
 
 
-def load_content(network, content, strict=True):
+def load_content(network: nn.Module, content: Mapping[str, Any], strict: bool = True) -> None:
     """Load what a checkpoint file holds into a network, all of it or not at all.
 
     Published files may leave constants out. A checkpoint of RBPN fits ISeeBetter and leaves its flow as it is.
@@ -37,7 +44,7 @@ def load_content(network, content, strict=True):
     Args:
         network (nn.Module): its class name says which layouts are known; a network that is none of ours needs its own
             names, under a known wrapper or none.
-        content (dict): as `load_checkpoint_file` returns it.
+        content (Mapping[str, Any]): as :func:`~basicsr_nriqa.checkpoints.load_checkpoint_file` returns it.
         strict (bool): False takes what fits, and the log says what does not. One name must be known at least.
 
     Raises:
@@ -54,13 +61,13 @@ def load_content(network, content, strict=True):
     surplus = [name for name in state_dict if name not in own]
     misfits = {name: f'{name} has shape {tuple(tensor.shape)} instead of {tuple(own[name].shape)}'
                for name, tensor in state_dict.items() if name in own and tensor.shape != own[name].shape}
-    problems = [*(f'{name} is missing' for name in missing), *(f'{name} is too much' for name in surplus),
+    problems = [*(f'{name} is missing' for name in missing), *(f'{name} is not in this network' for name in surplus),
                 *misfits.values()]
     if problems:
         listed = '; '.join(problems[:8]) + (f' and {len(problems) - 8} more.' if len(problems) > 8 else '.')
         if strict:
-            raise ValueError(f'does not fit this {arch}, which was built with other options or is another network: '
-                             f'{listed}{_options_to_set(arch, state_dict, own)}')
+            raise ValueError(f'does not fit this {arch}, which was built with other options or is another network.'
+                             f'{_options_to_set(arch, state_dict, own)} In detail: {listed}')
         logging.getLogger('basicsr').warning('Loaded in part, since strict loading is off: %s', listed)
         state_dict = {name: tensor for name, tensor in state_dict.items() if name in own and name not in misfits}
     if without_flow:
@@ -68,11 +75,11 @@ def load_content(network, content, strict=True):
     network.load_state_dict(state_dict, strict=False)
 
 
-def _is_constant(name):
+def _is_constant(name: str) -> bool:
     return name.rpartition('.')[2] in CONSTANTS
 
 
-def _options_to_set(arch, state_dict, own):
+def _options_to_set(arch: str, state_dict: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> str:
     """Where the checkpoint's network has other options than this one: which ones to set."""
     if arch not in NETWORKS:
         return ''
@@ -87,5 +94,5 @@ def _options_to_set(arch, state_dict, own):
             f'{_written(given, differing)}.')
 
 
-def _written(options, names):
+def _written(options: Mapping[str, Any], names: Iterable[str]) -> str:
     return ', '.join(f'{name}: {options.get(name, "nothing")}' for name in names)

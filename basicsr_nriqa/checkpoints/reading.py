@@ -1,6 +1,8 @@
 """Reading checkpoint files, on this machine or from the web, without running what may be in them."""
 import re
 from pathlib import Path
+from typing import Any
+from urllib.error import URLError
 from urllib.parse import unquote, urlsplit
 
 import torch
@@ -9,20 +11,27 @@ from filelock import FileLock
 from basicsr_nriqa.files import download_file, published_digits, sha256, written_beside
 
 
-def is_url(path):
-    """Whether a checkpoint is to be fetched from the web."""
+def is_url(path: str | Path) -> bool:
+    """Whether a checkpoint is to be fetched from the web.
+
+    Args:
+        path (str | Path): as it was given.
+
+    Returns:
+        bool: whether it begins with ``http://`` or ``https://``.
+    """
     return str(path).startswith(('http://', 'https://'))
 
 
-def load_checkpoint_file(path):
+def load_checkpoint_file(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint file to main memory. Only tensors and plain values are read: no code in it is run.
 
     Args:
-        path (str | Path): file written by `torch.save`, or its http(s) URL. What is at a URL is fetched once
-            (`local_file`).
+        path (str | Path): file written by ``torch.save``, or its http(s) URL. What is at a URL is fetched once
+            (:func:`local_file`).
 
     Returns:
-        dict: its content.
+        dict[str, Any]: its content.
 
     Raises:
         FileNotFoundError: there is no such file, or it could not be fetched.
@@ -32,7 +41,7 @@ def load_checkpoint_file(path):
     return _read(local_file(path), path)
 
 
-def local_file(path):
+def local_file(path: str | Path) -> Path:
     """Where a checkpoint is on this machine.
 
     A file at a URL is fetched to ``checkpoints`` in torch's hub folder, from which torch.hub and mmengine take it too.
@@ -46,20 +55,29 @@ def local_file(path):
         Path: the file.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_checkpoint_file`.
+        FileNotFoundError: there is no such file, or it could not be fetched.
+        ValueError: what was fetched before or now cannot be read, or has another sha256 than its name says.
     """
     # mmengine's loader fetches too, but it reads with torch.hub, which runs code that a file may hold, and does not see
     # that a connection broke; its short names (open-mmlab://) know no network for video
     if not is_url(path):
         file = Path(path).expanduser()
+        if str(path) and file.is_dir():
+            raise FileNotFoundError(f'Checkpoint {path}: this is a folder. Give the file in it, such as '
+                                    'net_g_latest.pth.')
         if not file.is_file():
             raise FileNotFoundError(f'Checkpoint {path}: no such file. Give the path or the URL of a checkpoint.')
         return file
     name = Path(unquote(urlsplit(str(path)).path)).name
     if name in ('', '..'):
-        raise ValueError(f'Checkpoint {path}: this URL names no file.')
+        raise ValueError(f'Checkpoint {path}: this URL names no file. Give one that ends in a name, such as net_g.pth.')
     place = Path(torch.hub.get_dir(), 'checkpoints', name)
-    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileNotFoundError(f'Checkpoint {path}: there is no place to keep it: {place.parent} cannot be made '
+                                f'({error.strerror}). Set the environment variable TORCH_HOME to a folder that can be '
+                                'written.') from error
     with FileLock(f'{place}.lock'):
         if place.is_file():
             _verify(place, name, f'{path}: its copy {place}', 'Remove the copy, and it is fetched again.')
@@ -68,18 +86,19 @@ def local_file(path):
     return place
 
 
-def _fetch(url, place):
+def _fetch(url: str, place: Path) -> None:
     try:
         with written_beside(place) as beside:
             download_file(url, beside, place.name)
             _verify(beside, place.name, url, 'It is not kept.')
             _read(beside, url)  # such as a page that says why there is no file
     except OSError as error:
-        raise FileNotFoundError(f'Checkpoint {url}: cannot be fetched: {error}. Where there is no network, put the '
+        reason = error.reason if type(error) is URLError else error  # without the names of Python's classes
+        raise FileNotFoundError(f'Checkpoint {url}: cannot be fetched: {reason}. Where there is no network, put the '
                                 f'file at {place}.') from error
 
 
-def _verify(file, name, what, remedy):
+def _verify(file: Path, name: str, what: str, remedy: str) -> None:
     expected = published_digits(name)
     found = sha256(file)[:len(expected)]
     if found != expected:
@@ -87,7 +106,7 @@ def _verify(file, name, what, remedy):
                          f'damaged or another file. {remedy}')
 
 
-def _read(file, path):
+def _read(file: Path, path: str | Path) -> dict[str, Any]:
     try:
         content = torch.load(file, map_location='cpu', weights_only=True)
     except OSError as error:
@@ -98,8 +117,9 @@ def _read(file, path):
         if python_object:
             raise ValueError(f'Checkpoint {path}: refused, since loading {python_object[1]} could run code. If you '
                              'trust the file, load it yourself and save only its state_dict of tensors.') from None
-        raise ValueError(f'Checkpoint {path}: cannot be read, so it is damaged or was not written by torch.save. '
-                         'Fetch it again.') from error
+        raise ValueError(f'Checkpoint {path}: cannot be read. It is damaged, or was not written by torch.save: '
+                         'safetensors, TorchScript and web pages are not. Fetch it again, or convert it.') from error
     if not isinstance(content, dict):
-        raise ValueError(f'Checkpoint {path}: expected a dictionary of tensors, found {type(content).__name__}.')
+        raise ValueError(f'Checkpoint {path}: expected a dictionary of tensors, found {type(content).__name__}. Save '
+                         "the network's state_dict() instead.")
     return content

@@ -6,14 +6,24 @@ the kernel when shrinking, the placement of pixel centres and the mirrored borde
 import math
 from fractions import Fraction
 from functools import lru_cache
+from typing import overload
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from basicsr_nriqa.data.resampling import make_axis, resample, resample_torch
+from basicsr_nriqa.data.resampling import Axis, make_axis, resample, resample_torch
 
 
-def imresize(img, scale):
+@overload
+def imresize(img: np.ndarray, scale: float) -> np.ndarray: ...
+
+
+@overload
+def imresize(img: Tensor, scale: float) -> Tensor: ...
+
+
+def imresize(img: np.ndarray | Tensor, scale: float) -> np.ndarray | Tensor:
     """Resize like MATLAB's ``imresize(img, scale)``: bicubic, antialiased when shrinking.
 
     With scales such as 1/4, 1/3 or 2, whose weights are small fractions, uint8 images are exact: the true value,
@@ -34,7 +44,8 @@ def imresize(img, scale):
     """
     if not 0 < scale < math.inf:
         raise ValueError(f'imresize: scale must be positive and finite, got {scale}.')
-    if torch.is_tensor(img):
+    size: tuple[int, ...]
+    if isinstance(img, Tensor):
         if img.ndim != 4:
             raise ValueError(f'imresize: a torch image is (n,c,h,w), got shape {tuple(img.shape)}.')
         known, size = img.dtype == torch.uint8 or img.is_floating_point(), img.shape[2:]
@@ -49,15 +60,15 @@ def imresize(img, scale):
     if 0 in img.shape:
         raise ValueError(f'imresize: the image is empty, its shape is {tuple(img.shape)}.')
     rows, columns = (_axis(length, float(scale)) for length in size)
-    return (resample_torch if torch.is_tensor(img) else resample)(img, rows, columns)
+    return (resample_torch if isinstance(img, Tensor) else resample)(img, rows, columns)
 
 
 @lru_cache(maxsize=64)
-def _axis(length, scale):
+def _axis(length: int, scale: float) -> Axis:
     # The scale is p / q. With whole numbers all that follows is exact; scale / 1 is as exact as floats are.
-    p, q = Fraction(scale).limit_denominator(1000).as_integer_ratio()
-    if p / q != scale or p > 1000:
-        p, q = scale, 1.0
+    whole = Fraction(scale).limit_denominator(1000)
+    exact = float(whole) == scale and whole.numerator <= 1000
+    p, q = whole.as_integer_ratio() if exact else (scale, 1.0)
     # in units of 1 / 2p input pixels: where the outputs are, and a quarter of the kernel, which shrinking widens
     centre = (2 * np.arange(math.ceil(length * scale)) + 1) * q - p
     one = 2 * max(p, q)
@@ -67,14 +78,14 @@ def _axis(length, scale):
     return make_axis(first.astype(int), _cubic(distance, one), lambda position: _mirrored(position, length))
 
 
-def _cubic(x, one):
+def _cubic(x: np.ndarray, one: float) -> np.ndarray:
     """Keys's kernel at ``x / one``, times ``2 * one**3``."""
     near = 3 * x**3 - 5 * x**2 * one + 2 * one**3
     far = -x**3 + 5 * x**2 * one - 8 * x * one**2 + 4 * one**3
     return np.where(x <= one, near, np.where(x <= 2 * one, far, 0))
 
 
-def _mirrored(position, length):
+def _mirrored(position: np.ndarray, length: int) -> np.ndarray:
     """The border pixel is repeated: ... 1 0 | 0 1 2 ..."""
     position = position % (2 * length)
     return np.where(position < length, position, 2 * length - 1 - position)

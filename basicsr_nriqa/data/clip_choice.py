@@ -18,7 +18,7 @@ _SAME = 0.02  # grey levels: less change is none
 _AROUND = 12  # steps that tell what is usual
 # the second difference in both directions: nearly blind to edges, so what is left is mostly noise (Immerkaer, "Fast
 # noise variance estimation", 1996); white noise of variance 1 gives 36
-_NOISE = np.float32([[1, -2, 1], [-2, 4, -2], [1, -2, 1]])
+_NOISE = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 _GRID = 3  # noise is looked at on every third pixel and row
 
 
@@ -104,7 +104,8 @@ def measure_video(path, frames, resize_height=None, threads=0, seen=lambda: None
             shape = to_rgb.orientation.shape(frame)
         elif to_rgb.orientation.shape(frame) != shape:
             raise DataError(f'{path}: frame {number} has {frame.width}x{frame.height} pixels, but the frames before it '
-                            f'have {shape[1]}x{shape[0]}. All must have one size.')
+                            f'have {shape[1]}x{shape[0]}. All must have one size: cut it there with FFmpeg and give '
+                            'the parts.')
         if resize_height and resize_height < shape[0]:
             factor = resize_height / shape[0]
             size = [max(1, round(factor * side)) for side in luma.shape[::-1]]
@@ -119,7 +120,7 @@ def measure_video(path, frames, resize_height=None, threads=0, seen=lambda: None
         before = luma
         seen()
     if before is None:
-        raise DataError(f'{path}: there is no frame in this video.')
+        raise DataError(f'{path}: there is no frame in this video. Fetch it again, or leave it out.')
     if all(time is None for time in times):  # a stream without a container
         with opened_video(path) as (_, stream):
             rate = float(stream.average_rate or stream.guessed_rate or 25)

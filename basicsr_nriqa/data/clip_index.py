@@ -47,6 +47,8 @@ def find_clips(store, meta_info_file=None, clip_length=None, filename_tmpl=None,
     """
     if filename_tmpl is not None:
         _check_template(filename_tmpl)
+    if first_frame is not None and (not isinstance(first_frame, int) or first_frame < 0):
+        raise DataError(f'first_frame: expected a whole number, 0 or more, got {first_frame!r}.')
     listed = read_clip_list(Path(meta_info_file).expanduser()) if meta_info_file else None
     stored = None
     if listed is None or (clip_length is None and None in listed.values()):
@@ -60,7 +62,8 @@ def find_clips(store, meta_info_file=None, clip_length=None, filename_tmpl=None,
             frames = clip_length
         elif frames is None:
             if folder not in stored:
-                raise DataError(f"{meta_info_file} names the clip '{folder}', which {store.root} does not have.")
+                raise DataError(f"{meta_info_file}: clip '{folder}' is not in {store.root}. Take the list that belongs "
+                                'to these data, or leave meta_info_file out to use all.')
             names = [key.rpartition('/')[2] for key in stored[folder]]
             if filename_tmpl is None:
                 template, found = numbering(names)
@@ -68,7 +71,8 @@ def find_clips(store, meta_info_file=None, clip_length=None, filename_tmpl=None,
             _check_names(store, folder, names, template, first)
             frames = clip_length or len(names)
             if frames > len(names):
-                raise DataError(f"{store.root}: clip '{folder}' has {len(names)} frames; clip_length says {frames}.")
+                raise DataError(f"{store.root}: clip '{folder}' has {len(names)} frames; clip_length says {frames}. "
+                                'Lower it, or leave such clips out of meta_info_file.')
         clips.append(Clip(folder, frames, templates.setdefault(template, template), first))  # one object of each
     return clips
 

@@ -26,8 +26,8 @@ def read_clip_list(path):
     except FileNotFoundError:
         raise DataError(f'{path}: no such file. Expected a list of clips, one such as 00001/0001 a line.') from None
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f'{path}: cannot be read ({error}). Expected a list of clips, one such as 00001/0001 a '
-                        'line.') from error
+        raise DataError(f'{path}: cannot be read ({getattr(error, "strerror", None) or "not a text file"}). Expected a '
+                        'list of clips, one such as 00001/0001 a line.') from error
     return parse_clip_list(text, path)
 
 
@@ -48,7 +48,7 @@ def parse_clip_list(text, path):
         check_clip_name(clip, f'{path}, line {number}')
         clips[clip] = frames
     if not clips:
-        raise DataError(f'{path}: the list names no clip.')
+        raise DataError(f'{path}: the list names no clip. Expected one such as 00001/0001 a line.')
     return clips
 
 

@@ -41,10 +41,15 @@ class ClipStore:
         self.backend = backend
         self._suffix = None
         if backend == 'lmdb':
+            if self.root.is_dir() and self.root.suffix != '.lmdb' and not (self.root / 'data.mdb').exists():
+                raise DataError(f'{self.root}: a folder, but no LMDB database. If it holds images, set io_backend to '
+                                '{type: disk}.')
             self._reader = LmdbReader(self.root)
         elif backend == 'disk':
             if not self.root.is_dir():
-                raise DataError(f'{self.root}: no such folder (io_backend is disk).')
+                raise DataError(f'{self.root}: no such folder. Expected a folder of images, as io_backend is disk.')
+            if (self.root / 'data.mdb').exists():
+                raise DataError(f'{self.root}: an LMDB database. Set io_backend to {{type: lmdb}}.')
         else:
             raise DataError(f"io_backend: type '{backend}' is not known; expected lmdb or disk.")
 
@@ -93,7 +98,8 @@ class ClipStore:
                 raise DataError(f'{path}: cannot read this frame ({error.strerror}).') from error
             self._suffix = suffix  # the others will have the same: one look-up a frame from now on
             return data, str(path)
-        raise DataError(f'{self.root / key}: no such frame (tried {", ".join(IMAGE_SUFFIXES)}).')
+        raise DataError(f'{self.root / key}: no such frame (tried {", ".join(IMAGE_SUFFIXES)}). meta_info_file or '
+                        'filename_tmpl does not fit these data, or the folder is not complete.')
 
     def clips(self):
         """All clips with the keys of their frames, both in natural order.
@@ -108,7 +114,7 @@ class ClipStore:
         for key in self._listed():
             clips.setdefault(key.rpartition('/')[0], []).append(key)
         if not clips:
-            raise DataError(f'{self.root}: no frame is in there.')
+            raise DataError(f'{self.root}: no image is in there. Expected frames as CLIP/im1.png, ... in it.')
         for folder in clips:
             check_clip_name(folder, self.root)
         clips = {folder: sorted(clips[folder], key=natural) for folder in sorted(clips, key=natural)}

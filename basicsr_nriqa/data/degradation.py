@@ -5,19 +5,20 @@ pixel from the first one on, as in Y. Jo et al., "Deep video super-resolution ne
 without explicit motion compensation" (DUF), 2018, with the border of BasicSR's ``duf_downsample``.
 """
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 
 from basicsr_nriqa.data.bicubic import imresize
 from basicsr_nriqa.data.errors import DataError
-from basicsr_nriqa.data.resampling import make_axis, resample
+from basicsr_nriqa.data.resampling import Axis, make_axis, resample
 
 DEGRADATIONS = ('BI', 'BD')
 _BLUR_SCALES = (2, 3, 4)  # what DUF's kernel of 13 x 13 pixels is for
 _UNIT = 2**22  # the blur's weights are whole multiples of 1 / _UNIT: sums of 8-bit pixels are exact in float64
 
 
-def degrade(gt, scale, kind='BI'):
+def degrade(gt: np.ndarray, scale: int, kind: Literal['BI', 'BD'] = 'BI') -> np.ndarray:
     """Make the LR image of a GT image.
 
     Args:
@@ -40,24 +41,24 @@ def degrade(gt, scale, kind='BI'):
         raise DataError(f'degradation {kind}: expected an image (h,w,3) as uint8 or floating point, got {given}.')
     height, width = gt.shape[:2]
     if height % scale or width % scale:
-        raise DataError(f'degradation {kind}: {width}x{height} is not divisible by the scale {scale}. Crop it to '
-                        f'{width - width % scale}x{height - height % scale} first.')
+        raise DataError(f'the size {width}x{height} is not divisible by the scale {scale}. Crop it to '
+                        f'{width - width % scale}x{height - height % scale} first, or take another scale.')
     if kind == 'BI':
         return imresize(gt, 1 / scale)
     return resample(gt, _blurred_axis(height, scale), _blurred_axis(width, scale))
 
 
-def check_degradation(scale, kind):
+def check_degradation(scale: int, kind: str) -> None:
     """Raise a DataError where :func:`degrade` could not do this with any image."""
     if kind not in DEGRADATIONS:
-        raise DataError(f'degradation {kind!r}: expected one of {", ".join(DEGRADATIONS)}.')
+        raise DataError(f'degradation: expected one of {", ".join(DEGRADATIONS)}, got {kind!r}.')
     if not (isinstance(scale, int) and scale > 0) or (kind == 'BD' and scale not in _BLUR_SCALES):
-        known = ', '.join(map(str, _BLUR_SCALES)) if kind == 'BD' else 'a positive integer'
-        raise DataError(f'degradation {kind}: scale {scale!r}, expected {known}.')
+        known = 'one of ' + ', '.join(map(str, _BLUR_SCALES)) if kind == 'BD' else 'a whole number above 0'
+        raise DataError(f'scale: expected {known} for degradation {kind}, got {scale!r}.')
 
 
 @lru_cache(maxsize=64)
-def _blurred_axis(length, scale):
+def _blurred_axis(length: int, scale: int) -> Axis:
     deviation = 0.4 * scale
     radius = int(4 * deviation + 0.5)
     kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / deviation)**2)
@@ -67,7 +68,7 @@ def _blurred_axis(length, scale):
     return make_axis(first, np.tile(kernel, (len(first), 1)), lambda position: _reflected(position, length))
 
 
-def _reflected(position, length):
+def _reflected(position: np.ndarray, length: int) -> np.ndarray:
     """The border pixel is not repeated: ... 2 1 | 0 1 2 ..."""
     position = np.abs(position) % max(1, 2 * (length - 1))
     return np.minimum(position, 2 * (length - 1) - position) if length > 1 else position

@@ -30,7 +30,7 @@ def open_tree(path, marker):
             raise DataError(f"{path}: there is no '{marker}' in this archive. Is it the right one?")
         return ZipTree(path, prefix)
     if not path.is_dir():
-        raise DataError(f'{path}: no such folder or archive.')
+        raise DataError(f'{path}: no such folder or archive. Correct the path.')
     folders = [path, *filter(Path.is_dir, sorted(path.glob('*'))), *filter(Path.is_dir, sorted(path.glob('*/*')))]
     for folder in folders:
         if (folder / marker).exists():
@@ -120,8 +120,8 @@ def _opened_zip(path):
     try:
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError) as error:
-        raise DataError(f'{path}: not a whole zip archive ({error}). If it was downloaded, the download broke off: '
-                        'fetch the rest.') from error
+        raise DataError(f'{path}: not a whole zip archive ({error}). Fetch it again or the rest of it, or give the '
+                        'extracted folder.') from error
 
 
 def _prefix(archive, marker):

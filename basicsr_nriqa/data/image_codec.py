@@ -54,7 +54,7 @@ def decode_image(data, name):
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise DataError(f'{name}: not a readable image ({len(data)} bytes). '
-                        'The file is damaged: make this dataset again, or restore the frame from its source.')
+                        'Make this dataset again, or restore the frame from its source.')
     return image
 
 

@@ -22,7 +22,8 @@ from basicsr_nriqa.data.image_codec import decode_image, image_size, is_raw
 RECORDS = b'basicsr_nriqa'  # name of the inner database
 ABOUT = b'\0about'  # no key of an image starts with a zero byte
 _META_LINE = re.compile(r'(?P<key>.+)\.\w+ \((?P<shape>\d+,\d+,\d+)\) (?P<level>\d+)$')
-_environments = {}  # real path -> environment and inner database: lmdb 3 refuses to open one path twice in a process
+# real path -> environment and inner database: lmdb 3 refuses to open one path twice in a process
+_environments: dict[str, tuple] = {}
 _lock = threading.Lock()
 
 
@@ -95,9 +96,11 @@ class LmdbReader:
         self._place = os.path.realpath(path)
         if not (self.path / 'data.mdb').is_file():
             partial = self.path.with_name(self.path.name + '.partial')
-            raise DataError(f'{self.path}: no LMDB database is there (expected a folder with data.mdb).'
-                            + (f' {partial.name} is one that is not finished: run its script again.'
-                               if partial.exists() else ''))
+            raise DataError(f'{self.path}: no LMDB database is there (expected a folder with data.mdb). '
+                            + (f'{partial.name} is one that is not finished: run its script again.'
+                               if partial.exists() else 'Correct the path, or pack the data: see docs/data.md.'))
+        if not (self.path / 'data.mdb').stat().st_size:
+            raise _damaged(self.path, 'data.mdb is empty')
 
     def get(self, key):
         """The bytes stored under ``key`` (str); DataError if there are none."""
@@ -161,7 +164,8 @@ class LmdbReader:
         """
         meta = self.path / 'meta_info.txt'
         if not meta.is_file():
-            raise DataError(f'{meta}: missing. A database in BasicSR\'s format has this list of its keys.')
+            raise DataError(f"{meta}: missing. A database in BasicSR's format has this list of its keys. Copy or make "
+                            'the database again.')
         listed = {}
         with meta.open(encoding='utf-8', errors='surrogateescape') as lines:
             for number, line in enumerate(lines, 1):
@@ -170,7 +174,7 @@ class LmdbReader:
                     listed[found['key']] = tuple(map(int, found['shape'].split(',')))
                 elif line.strip():
                     raise DataError(f"{meta}, line {number}: expected 'KEY.png (h,w,c) LEVEL', found "
-                                    f'{line.rstrip()[:80]!r}.')
+                                    f'{line.rstrip()[:80]!r}. Copy or make the database again.')
         return listed
 
     def listed_keys(self):
@@ -195,8 +199,8 @@ class LmdbReader:
         with self._transaction() as (transaction, _):
             data = transaction.get(key.encode())
             if data is None:
-                raise DataError(f"{self.path}: the database has no key '{key}'. The meta_info file and the database do "
-                                'not belong together, or packing was incomplete.')
+                raise DataError(f"{self.path}: the database has no key '{key}'. meta_info_file, filename_tmpl or "
+                                'first_frame does not fit it, or GT and LR do not belong together.')
             yield data
 
     def _inner(self, key, parse):

@@ -17,6 +17,7 @@ _INITIAL_MAP = 64 * 2**20
 _COMMIT_BYTES = 32 * 2**20  # held in memory until they are written
 _COMMIT_SECONDS = 10
 _LONGEST_KEY = 511  # bytes, LMDB's limit
+_DIGESTS = {'keys': 'other frames', 'chosen': 'other choice of clips'}  # no values that people can read
 
 
 class LmdbWriter:
@@ -149,8 +150,8 @@ class LmdbWriter:
             self._failed = True
             # LMDB calls a write that a full disk cut short an input/output error
             raise DataError(f'{self.partial}: cannot be written ({getattr(error, "strerror", None) or error}; '
-                            f'{gigabytes(free_space(self.partial))} are free there). What was packed so far is kept: '
-                            'when this is mended, start again to go on.') from error
+                            f'{gigabytes(free_space(self.partial))} are free there). Make room, or allow writing, and '
+                            'start again to go on: what was packed so far is kept.') from error
 
     def __exit__(self, exception_type, exception, traceback):
         try:
@@ -177,5 +178,5 @@ class LmdbWriter:
 
 def differences(begun, wanted):
     """The settings that differ, in words."""
-    return ', '.join(f'{name} {begun.get(name)!r}, now {wanted.get(name)!r}'
+    return ', '.join(_DIGESTS[name] if name in _DIGESTS else f'{name} {begun.get(name)!r}, now {wanted.get(name)!r}'
                      for name in dict.fromkeys((*begun, *wanted)) if begun.get(name) != wanted.get(name))

@@ -67,7 +67,7 @@ def pack_pairs(frames, gt_path, lr_path, *, scale, degradation='BI', codec='png'
         raise DataError(f"codec: '{codec}' is not known; expected one of {', '.join(CODECS)}.")
     check_degradation(scale, degradation)
     if not len(frames):
-        raise DataError(f'{gt_path}: there is no frame to pack.')
+        raise DataError(f'{gt_path}: there is no frame to pack. Give one or more.')
     about = {**(about or {}), 'codec': codec, 'frames': len(frames), 'keys': _digest(frames)}
     with ExitStack() as stack:
         gt = _writer(gt_path, about, stack)
@@ -90,6 +90,12 @@ def pack_pairs(frames, gt_path, lr_path, *, scale, degradation='BI', codec='png'
                 if lr:
                     lr.put(key, lr_data, lr_shape)
                 bar.update()
+
+
+def check_splits(splits, known):
+    """Raise a DataError where what is to be made is not some of what there is."""
+    if isinstance(splits, str) or not splits or not set(splits) <= set(known):
+        raise DataError(f'splits: expected some of {", ".join(known)}, got {splits!r}.')
 
 
 def database_paths(out, name, scale, degradation):
@@ -208,7 +214,7 @@ class _Shapes:
         first_key, first = self.first.setdefault(_clip(key), (key, shape))
         if shape != first:
             raise DataError(f"frame '{key}' has {shape[1]}x{shape[0]} pixels, but '{first_key}' of the same clip "
-                            f'{first[1]}x{first[0]}. All frames of a clip must have one size.')
+                            f'{first[1]}x{first[0]}. All frames of a clip must have one size: is the source whole?')
 
 
 def _clip(key):

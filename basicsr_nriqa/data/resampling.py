@@ -23,14 +23,14 @@ class Axis(NamedTuple):
 
     Attributes:
         length (int): Output pixels.
-        index (ndarray): (blocks, taps), the input pixels that a block needs.
+        inputs (ndarray): (blocks, taps), the input pixels that a block needs.
         weights (ndarray): (blocks, outputs in a block, taps) float64; an output's sum to 1.
         numerators (ndarray): The same as whole numbers for exact sums, where the weights are fractions.
         denominators (ndarray | None): (length,) what sums of ``numerators`` are to be divided by; None: nothing.
         peak (float): The largest factor by which whole numbers grow; infinite where the weights are no fractions.
     """
     length: int
-    index: np.ndarray
+    inputs: np.ndarray
     weights: np.ndarray
     numerators: np.ndarray
     denominators: np.ndarray | None
@@ -54,7 +54,7 @@ def make_axis(first, weights, mirrored):
     offset = first - start.repeat(_BLOCK)[:length]
     band = np.zeros((blocks * _BLOCK, offset.max() + taps), weights.dtype)
     np.put_along_axis(band[:length], offset[:, None] + np.arange(taps), weights, axis=1)
-    index = mirrored(start[:, None] + np.arange(band.shape[1]))
+    inputs = mirrored(start[:, None] + np.arange(band.shape[1]))
 
     sums = band.sum(1)
     sums[length:] = 1  # outputs that only fill the last block
@@ -67,7 +67,7 @@ def make_axis(first, weights, mirrored):
         if not _powers_of_two(sums[:length]):  # those divide without rounding, so that it is done already
             numerators, denominators = band.astype(float), sums[:length].astype(float)
     shape = (blocks, _BLOCK, -1)
-    axis = Axis(length, index, normalised.reshape(shape), numerators.reshape(shape), denominators, peak)
+    axis = Axis(length, inputs, normalised.reshape(shape), numerators.reshape(shape), denominators, peak)
     for array in axis:
         if isinstance(array, np.ndarray):
             array.setflags(write=False)  # it may be shared through a cache
@@ -96,13 +96,13 @@ def resample(img, rows, columns):
         (axis.numerators if img.dtype == np.uint8 else axis.weights).astype(precise)
         for axis, precise in zip((rows, columns), _precision(img.dtype, rows, columns)))
     out = np.empty((rows.length, columns.length, channels), img.dtype)
-    in_work = max(rows.index.shape[1] * lines.shape[1], _BLOCK * columns.length * channels)
+    in_work = max(rows.inputs.shape[1] * lines.shape[1], _BLOCK * columns.length * channels)
     step = max(1, _STRIP // in_work)
-    for block in range(0, len(rows.index), step):
+    for block in range(0, len(rows.inputs), step):
         strip = slice(block, block + step)
         top, end = block * _BLOCK, min((block + step) * _BLOCK, rows.length)
-        done = _transposed_product(row_weights[strip], lines, rows.index[strip], end - top)  # (w c, rows)
-        done = _transposed_product(column_weights, done.reshape(width, -1), columns.index, columns.length)
+        done = _transposed_product(row_weights[strip], lines, rows.inputs[strip], end - top)  # (w c, rows)
+        done = _transposed_product(column_weights, done.reshape(width, -1), columns.inputs, columns.length)
         done = done.reshape(channels, end - top, columns.length)
         if img.dtype == np.uint8:
             denominators = _denominators(rows, columns, slice(top, end))
@@ -161,13 +161,13 @@ def resample_torch(img, rows, columns):
 
 
 def _rows_product(img, weights, axis):
-    index = torch.tensor(axis.index, device=img.device)
+    index = torch.tensor(axis.inputs, device=img.device)
     needed = img.index_select(2, index.flatten()).unflatten(2, index.shape).to(weights.dtype)
     return (weights @ needed).flatten(2, 3)[:, :, :axis.length]
 
 
 def _columns_product(img, weights, axis):
-    index = torch.tensor(axis.index, device=img.device)
+    index = torch.tensor(axis.inputs, device=img.device)
     needed = img.index_select(3, index.flatten()).unflatten(3, index.shape).to(weights.dtype).transpose(2, 3)
     return (needed @ weights.mT).transpose(2, 3).flatten(3)[..., :axis.length]
 

@@ -106,8 +106,8 @@ def loader_options(dataset_opt):
     draw from those of the training at the same time, so there is none.
     """
     if dataset_opt.get('prefetch_mode') == 'cpu' and not dataset_opt['num_worker_per_gpu']:
-        get_root_logger().warning('prefetch_mode cpu needs num_worker_per_gpu of 1 or more; batches are read between '
-                                  'the steps.')
+        get_root_logger().warning('prefetch_mode: cpu has no effect with num_worker_per_gpu: 0; batches are read '
+                                  'between the steps. Set num_worker_per_gpu to 1 or more, or leave prefetch_mode out.')
         return {**dataset_opt, 'prefetch_mode': None}
     return dataset_opt
 

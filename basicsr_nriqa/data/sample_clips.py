@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from basicsr_nriqa.data.image_codec import encode_image
 from basicsr_nriqa.data.photographs import TEST_PHOTOGRAPHS, TRAIN_PHOTOGRAPHS, load_photograph
 
 FRAMES = 7
@@ -94,7 +95,7 @@ def make_sample_vimeo90k(root, train_clips=32, test_clips=8, size=(256, 448), se
             target = root / 'sequences' / clip
             target.mkdir(parents=True, exist_ok=True)
             for number, frame in enumerate(frames, 1):
-                cv2.imwrite(str(target / f'im{number}.png'), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+                (target / f'im{number}.png').write_bytes(encode_image(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)))
             bar.update()
     bar.close()
     for list_name, clips in lists.items():

@@ -121,7 +121,7 @@ class ToRgb:
         if int(frame.colorspace) != _UNSPECIFIED:
             return frame.colorspace
         if self.primaries == transfer.BT2020:
-            return _BT2020_MATRIX  # PyAV 17.0 has no name for it
+            return _BT2020_MATRIX
         return Colorspace.ITU709 if frame.width >= 1280 or frame.height > 576 else Colorspace.ITU601
 
     def _reformatted(self, frame, name, src_range, dst_range):

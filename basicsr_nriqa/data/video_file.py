@@ -21,17 +21,20 @@ def opened_video(path):
         tuple[InputContainer, VideoStream]: PyAV's container, and the stream that a player would show.
 
     Raises:
-        DataError: this is no video file, or there is no video in it.
+        DataError: this is no video file, or there is no video in it that can be decoded.
     """
     try:
         # a playlist must not make this machine fetch anything, and the colon in 12:30.mp4 is no end of a protocol
         container = av.open(f'file:{path}', options={'protocol_whitelist': 'file'})
     except (av.FFmpegError, OSError) as error:
-        raise DataError(f'{path}: not a readable video file ({error.strerror}).') from error
+        raise DataError(f'{path}: not a readable video file ({error.strerror}). Give a video file, whole.') from error
     with container:
         stream = container.streams.best('video')
         if stream is None:
-            raise DataError(f'{path}: there is no video in this file.')
+            raise DataError(f'{path}: there is no video in this file. Give a video file.')
+        if stream.codec_context is None:
+            raise DataError(f'{path}: its video is coded in a way that FFmpeg cannot decode here. Convert it with the '
+                            'program that made it, for example to H.264.')
         yield container, stream
 
 
@@ -70,7 +73,7 @@ def progressive_frames(path, threads=0):
         DataError: it is interlaced, or see :func:`decoded_frames`.
     """
     with opened_video(path) as (_, stream):
-        # PyAV 17.0 does not tell it; then only the frames do
+        # PyAV 17.1, the last for Python 3.10, does not tell it; then, and of some videos, only the frames do
         interlaced = getattr(stream.codec_context, 'field_order', 0) in _INTERLACED
     for frame in decoded_frames(path, threads):
         if interlaced or frame.interlaced_frame:

@@ -33,7 +33,7 @@ def list_sources(videos):
     """The videos with names for keys, in the order of their names.
 
     Args:
-        videos (Sequence[Path]): Files.
+        videos (Sequence[str | Path]): Files.
 
     Returns:
         list[Source]: One for each.
@@ -41,6 +41,8 @@ def list_sources(videos):
     Raises:
         DataError: there is none, one is no file or cannot be read, or two are the same video.
     """
+    if isinstance(videos, (str, Path)):
+        raise DataError(f"videos: expected a list of files, got the one path '{videos}'. Put it into a list.")
     found, names = {}, set()
     for path in sorted(map(Path, videos), key=lambda path: (path.stem, str(path))):
         if not path.is_file():
@@ -62,7 +64,7 @@ def list_sources(videos):
         names.add(name.casefold())
         found[digest] = Source(name, path, status.st_size, digest, status.st_mtime_ns)
     if not found:
-        raise DataError('no video was given.')
+        raise DataError('no video was given. Give one file or more.')
     return list(found.values())
 
 
@@ -86,8 +88,8 @@ def split_sources(sources, split='test', test_share=None, seed=0):
     if test_share is None:
         return {split: sources}
     if not 0 < test_share < 1 or len(sources) < 2:
-        raise DataError(f'test share {test_share} of {len(sources)} videos: expected above 0 and below 1, of at least '
-                        'two videos.')
+        raise DataError(f'test_share: expected a share above 0 and below 1 of two videos or more, got {test_share} of '
+                        f'{len(sources)}.')
     count = min(max(round(test_share * len(sources)), 1), len(sources) - 1)
     drawn = set(np.random.default_rng(seed).permutation(len(sources))[:count].tolist())
     return {'train': [source for index, source in enumerate(sources) if index not in drawn],

@@ -1,15 +1,18 @@
 """From your own videos to clips that the options files read: chosen, cropped, shrunk and packed."""
 import hashlib
 import json
+import math
 import shutil
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 from basicsr.utils import get_root_logger
 from tqdm import tqdm
 
-from basicsr_nriqa.data.clip_choice import Measures, choose_clips, measure_video, repeated_frames
+from basicsr_nriqa.data.clip_choice import Clip, Measures, choose_clips, measure_video, repeated_frames
 from basicsr_nriqa.data.clip_cutting import cut_out
 from basicsr_nriqa.data.degradation import check_degradation
 from basicsr_nriqa.data.errors import DataError
@@ -25,16 +28,18 @@ from basicsr_nriqa.data.packing import (
 )
 from basicsr_nriqa.data.stoppable_threads import advance, in_threads
 from basicsr_nriqa.data.video_file import declared_frames, opened_video
-from basicsr_nriqa.data.video_sources import list_sources, split_sources
+from basicsr_nriqa.data.video_sources import Source, list_sources, split_sources
 from basicsr_nriqa.files import exclusive, flush, write_atomically
 
 FORMATS = ('lmdb', 'png')
 _WORK = '.videos'  # in the folder to write: measures and frames until all is done
 
 
-def prepare_videos(videos, out, split='test', test_share=None, seed=0, clips=1, frames=7, scale=4, degradation='BI',
-                   codec='png', output='lmdb', resize_height=None, start=0.0, workers=None, progress=True,
-                   check_space=True):
+def prepare_videos(videos: Sequence[str | Path], out: str | Path, split: Literal['train', 'test'] = 'test',
+                   test_share: float | None = None, seed: int = 0, clips: int = 1, frames: int = 7, scale: int = 4,
+                   degradation: Literal['BI', 'BD'] = 'BI', codec: Literal['png', 'raw'] = 'png',
+                   output: Literal['lmdb', 'png'] = 'lmdb', resize_height: int | None = None, start: float = 0.0,
+                   workers: int | None = None, progress: bool = True, check_space: bool = True) -> None:
     """Cut the sharpest clips out of videos and pack them: GT, and their LR.
 
     Written to ``out``, with keys ``VIDEO/CLIP/im1`` such as ``bikes/0001/im1``: ``videos_SPLIT_GT.lmdb``,
@@ -43,24 +48,26 @@ def prepare_videos(videos, out, split='test', test_share=None, seed=0, clips=1, 
     in ``videos_SPLIT/LRxS``. What is complete is left alone; an interrupted run is continued.
 
     Args:
-        videos (Sequence[Path]): Video files; a clip never spans a cut, see
-            :func:`~basicsr_nriqa.data.clip_choice.choose_clips`.
-        out (Path): Where to write.
-        split (str): ``train`` or ``test``: what all videos are for.
-        test_share (float | None): Instead of ``split``: this share of the videos, drawn with ``seed``, is for testing,
-            at least one, the others for training. So no video is in both.
-        seed (int): For drawing them.
-        clips (int): At most so many of each video.
-        frames (int): Of a clip, 2 or more.
-        scale (int): LR is ``1/scale`` of GT, of which the middle is taken whose sides are divisible by it.
-        degradation (str): How LR is made: see :func:`~basicsr_nriqa.data.degradation.degrade`.
-        codec (str): Of the databases: ``png`` or ``raw``.
-        output (str): ``lmdb`` or ``png``.
-        resize_height (int | None): Shrink GT to this height first, by bicubic; lower videos stay as they are.
-        start (float): Take clips from this time on, in seconds.
+        videos (Sequence[str | Path]): Video files; a clip never spans a cut, see
+            ``basicsr_nriqa.data.clip_choice.choose_clips``.
+        out (str | Path): The folder to write to.
+        split (str): ``train`` or ``test``, the default: what all videos are for.
+        test_share (float | None): Above 0 and below 1. Instead of ``split``: this share of the videos, drawn with
+            ``seed``, is for testing, at least one, the others for training. So no video is in both. Default: none.
+        seed (int): For drawing them, 0 or more; default 0.
+        clips (int): At most so many of each video, 1 or more; default 1.
+        frames (int): Of a clip, 2 or more; default 7.
+        scale (int): LR is ``1/scale`` of GT, of which the middle is taken whose sides are divisible by it. Default 4.
+        degradation (str): How LR is made, ``BI``, the default, or ``BD``: see
+            :func:`~basicsr_nriqa.data.degradation.degrade`.
+        codec (str): ``png``, the default, or ``raw``: of the databases.
+        output (str): ``lmdb``, the default, or ``png``.
+        resize_height (int | None): Shrink GT to this height in pixels first, by bicubic; lower videos stay as they are.
+            Default: none is shrunk.
+        start (float): Take clips from this time on, in seconds, 0 or more; default 0.
         workers (int | None): Threads; default: as many as there are cores.
-        progress (bool): Show progress bars.
-        check_space (bool): Stop before or early where the disk has too little room.
+        progress (bool): Show progress bars; default on.
+        check_space (bool): Stop before or early where the disk has too little room; default on.
 
     Raises:
         DataError: a file is no video, damaged, interlaced or given twice, there is no clip in one, an argument cannot
@@ -68,8 +75,9 @@ def prepare_videos(videos, out, split='test', test_share=None, seed=0, clips=1, 
             the disk is full.
     """
     out = Path(out)
-    settings = {'clips': clips, 'frames': frames, 'scale': scale, 'degradation': degradation, 'codec': codec,
-                'format': output, 'resize_height': resize_height, 'start': start}
+    settings: dict[str, Any] = {
+        'clips': clips, 'frames': frames, 'scale': scale, 'degradation': degradation, 'codec': codec, 'format': output,
+        'resize_height': resize_height, 'start': start}
     _check(settings)
     workers = workers or usable_cores()
     parts = split_sources(list_sources(videos), split, test_share, seed)
@@ -88,22 +96,24 @@ def prepare_videos(videos, out, split='test', test_share=None, seed=0, clips=1, 
             _finish(out, name, tree, plan, _described(part, settings), workers, progress, check_space)
 
 
-def _check(settings):
-    for name, least in (('clips', 1), ('frames', 2), ('scale', 1), ('start', 0)):
-        if settings[name] < least:
-            raise DataError(f'{name}: {settings[name]} is too few; expected {least} or more.')
+def _check(settings: dict[str, Any]) -> None:
+    for name, least in (('clips', 1), ('frames', 2), ('scale', 1), ('start', 0), ('resize_height', settings['scale'])):
+        value, kind = settings[name], (int, float) if name == 'start' else int
+        if name == 'resize_height' and value is None:
+            continue
+        if not isinstance(value, kind) or not least <= value < math.inf:
+            raise DataError(f'{name}: expected a {"" if name == "start" else "whole "}number, {least} or more, got '
+                            f'{value!r}.')
     if settings['format'] not in FORMATS:
         raise DataError(f"format: '{settings['format']}' is not known; expected one of {', '.join(FORMATS)}.")
     check_degradation(settings['scale'], settings['degradation'])
-    if settings['resize_height'] is not None and settings['resize_height'] < settings['scale']:
-        raise DataError(f"resize_height: {settings['resize_height']} is less than the scale {settings['scale']}.")
 
 
-def _described(part, settings):
+def _described(part: list[Source], settings: dict[str, Any]) -> dict[str, Any]:
     return {**settings, 'sources': [[source.path.name, source.size, source.digest] for source in part]}
 
 
-def _todo(out, parts, settings):
+def _todo(out: Path, parts: dict[str, list[Source]], settings: dict[str, Any]) -> dict[str, list[Source]]:
     """The parts that are not there yet."""
     todo = {}
     for split, part in parts.items():
@@ -116,7 +126,7 @@ def _todo(out, parts, settings):
     return todo
 
 
-def _check_other_splits(out, split, sources):
+def _check_other_splits(out: Path, split: str, sources: list[list[Any]]) -> None:
     """No video is for training in one run and for testing in another."""
     for record in sorted(out.glob('videos_*.json')):
         if record != _record_path(out, split):
@@ -127,11 +137,11 @@ def _check_other_splits(out, split, sources):
                                 'not be of one video. Leave it out, or write to another folder.')
 
 
-def _record_path(out, split):
+def _record_path(out: Path, split: str) -> Path:
     return out / f'videos_{split}.json'
 
 
-def _recorded(record):
+def _recorded(record: Path) -> dict[str, Any]:
     """The settings that a record tells; empty where there is none, or none that can be read."""
     try:
         settings = json.loads(record.read_text())['settings']
@@ -140,13 +150,13 @@ def _recorded(record):
         return {}
 
 
-def _data_paths(out, split, settings):
+def _data_paths(out: Path, split: str, settings: dict[str, Any]) -> Sequence[Path]:
     if settings['format'] == 'png':
         return [out / f'videos_{split}']
     return database_paths(out, f'videos_{split}', settings['scale'], settings['degradation'])
 
 
-def _is_made(out, split, settings):
+def _is_made(out: Path, split: str, settings: dict[str, Any]) -> bool:
     """Whether these clips are there; other ones are an error."""
     record = _record_path(out, split)
     made = _recorded(record)
@@ -167,7 +177,7 @@ def _is_made(out, split, settings):
 
 
 @contextmanager
-def _work_folder(out):
+def _work_folder(out: Path) -> Iterator[Path]:
     """Where measures and frames are kept until all is done; it is gone after success."""
     work = out / _WORK
     try:
@@ -186,13 +196,14 @@ def _work_folder(out):
                         'is kept: make room, or allow writing there, and start again to go on.') from error
 
 
-def _choose(sources, work, settings, workers, progress):
+def _choose(sources: list[Source], work: Path, settings: dict[str, Any], workers: int,
+            progress: bool) -> dict[str, tuple[Measures, list[Clip]]]:
     """{name: (Measures, clips)} of all sources; what is done is logged, and videos without a clip are an error."""
     declared = [_declared(source.path) for source in sources]  # may tell now that a file is none
     threads = max(1, workers // len(sources))
     with tqdm(total=sum(declared) or None, desc='looking for clips', unit='frame', disable=not progress) as bar:
-        def measure(source, go_on):
-            def seen(count=1):
+        def measure(source: Source, go_on: Callable[[], None]) -> Measures:
+            def seen(count: int = 1) -> None:
                 go_on()
                 advance(bar, count)
             return _measured(source, work, settings, threads, seen)
@@ -202,7 +213,7 @@ def _choose(sources, work, settings, workers, progress):
     for source, measured, count in zip(sources, measures, declared):
         if len(measured.times) < 0.9 * count:
             get_root_logger().warning(f'{source.path.name}: {len(measured.times)} frames, where the file says {count}. '
-                                      'It may be cut off.')
+                                      'It may be cut off: fetch it again if clips from its end are missing.')
         clips = choose_clips(measured, settings['frames'], settings['clips'], settings['start'])
         summary = _summary(measured)
         where = ', '.join(f'frame {clip.first} ({clip.time:.2f} s)' for clip in clips)
@@ -220,7 +231,8 @@ def _choose(sources, work, settings, workers, progress):
     return chosen
 
 
-def _measured(source, work, settings, threads, seen):
+def _measured(source: Source, work: Path, settings: dict[str, Any], threads: int,
+              seen: Callable[..., None]) -> Measures:
     height = settings['resize_height']
     kept = work / f'measured_{source.digest}_{source.changed}_{settings["frames"]}_{height}.json'
     measured = None
@@ -234,21 +246,23 @@ def _measured(source, work, settings, threads, seen):
     return measured
 
 
-def _summary(measured):
+def _summary(measured: Measures) -> str:
     uneven, repeated = uneven_steps(measured.times).sum(), repeated_frames(measured.change).sum()
     return (f'{len(measured.times)} frames, {sum(measured.cut)} cuts, {uneven} uneven steps in time, '
             f'{repeated} repeated frames')
 
 
-def _plan(part, chosen, settings):
+def _plan(part: list[Source], chosen: dict[str, tuple[Measures, list[Clip]]],
+          settings: dict[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
     """What videos_SPLIT.json tells: clip: where it is from; and of each video the pixels of a GT frame."""
-    plan, pixels = {}, {}
+    plan: dict[str, dict[str, Any]] = {}
+    pixels: dict[str, float] = {}
     for source in part:
         measured, clips = chosen[source.name]
         factor = min(1, (settings['resize_height'] or measured.height) / measured.height)
         if min(measured.height, measured.width) * factor < settings['scale']:
             raise DataError(f'{source.path}: {measured.width}x{measured.height} pixels are too few for the scale '
-                            f'{settings["scale"]}.')
+                            f'{settings["scale"]}. Lower the scale, or leave this video out.')
         pixels[source.name] = measured.height * measured.width * factor**2
         for number, clip in enumerate(clips, 1):
             plan[f'{source.name}/{number:04d}'] = {
@@ -257,7 +271,8 @@ def _plan(part, chosen, settings):
     return plan, pixels
 
 
-def _finish(out, split, tree, plan, settings, workers, progress, check_space):
+def _finish(out: Path, split: str, tree: Path, plan: dict[str, dict[str, Any]], settings: dict[str, Any],
+            workers: int, progress: bool, check_space: bool) -> None:
     """Put what was cut out in its place, and write the lists."""
     record = json.dumps({'settings': settings, 'clips': plan}, indent=1, ensure_ascii=False) + '\n'
     meta_info = out / f'meta_info_videos_{split}_GT.txt'
@@ -288,7 +303,7 @@ def _finish(out, split, tree, plan, settings, workers, progress, check_space):
     write_atomically(_record_path(out, split), record)
 
 
-def _declared(path):
+def _declared(path: Path) -> int:
     with opened_video(path) as (container, stream):
         shape = stream.sample_aspect_ratio
         if shape and shape != 1:
@@ -297,5 +312,5 @@ def _declared(path):
         return declared_frames(container, stream)
 
 
-def _digest(data):
+def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]

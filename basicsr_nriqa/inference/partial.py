@@ -1,6 +1,9 @@
 """The folder beside an output in which it is made, so that a stopped run can go on and only whole results appear."""
 import json
 import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -9,7 +12,7 @@ from basicsr_nriqa.inference.errors import InferenceError
 from basicsr_nriqa.inference.writing import VIDEO_FORMATS
 
 
-def check_output(source, output, overwrite):
+def check_output(source: Path, output: Path, overwrite: bool) -> None:
     """Refuse places where an output cannot be put, or would destroy something.
 
     Args:
@@ -38,7 +41,7 @@ def check_output(source, output, overwrite):
         raise InferenceError(f'{output}: there is an output already. Choose another, or replace it with --overwrite.')
 
 
-def is_video(output):
+def is_video(output: Path) -> bool:
     """Whether the name is one of a video file."""
     return output.suffix.lower() in VIDEO_FORMATS
 
@@ -55,24 +58,28 @@ class Partial:
         InferenceError: it is in use, or it is somebody else's folder.
     """
 
-    def __init__(self, output):
+    def __init__(self, output: Path) -> None:
         self.output = output
         self.folder = output.with_name(f'{output.name}.partial')
         self.frames = self.folder / 'frames'
         self._record_path = self.folder / 'run.json'
         self._lock = FileLock(self.folder / 'lock', timeout=0)
         self._finished = False
-        self.record = {}
+        self.record: dict[str, Any] = {}
 
-    def __enter__(self):
+    def __enter__(self) -> 'Partial':
         begun = self._record_path.is_file() or not self.folder.is_dir()
         if not begun and any(file.name != 'lock' for file in self.folder.iterdir()):
             raise InferenceError(f'{self.folder}: this folder is in the way and not of an earlier run. Move it away.')
-        self.folder.mkdir(parents=True, exist_ok=True)
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
         except Timeout:
-            raise InferenceError(f'{self.output}: another run is making it now.') from None
+            raise InferenceError(f'{self.output}: another run is making it now. Wait for it, or choose another '
+                                 'output.') from None
+        except OSError as error:
+            raise InferenceError(f'{self.output}: cannot be made there ({error.strerror or error}). Choose another '
+                                 'place.') from error
         try:
             self._read()
         except BaseException:
@@ -80,13 +87,13 @@ class Partial:
             raise
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         # while the lock is held, and never after the end: the folder may be another run's then
         if not self._finished and not self._record_path.is_file():  # nothing was begun
             shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.release()
 
-    def _read(self):
+    def _read(self) -> None:
         if not self._record_path.is_file():
             return
         try:
@@ -95,18 +102,19 @@ class Partial:
         except (ValueError, KeyError, TypeError, AttributeError):
             raise InferenceError(f'{self._record_path}: damaged. Move the folder away to start again.') from None
 
-    def surveyed(self, identity):
+    def surveyed(self, identity: str) -> Sequence[int] | None:
         """Frames, height and width of the input with this identity, or None where they are not known."""
         if self.record.get('settings', {}).get('input') == identity:
             return self.record.get('survey')
         return None
 
-    def begin(self, settings, survey, overwrite):
+    def begin(self, settings: Mapping[str, Any], survey: Sequence[int], overwrite: bool) -> None:
         """Go on with what is there, or start.
 
         Args:
-            settings (dict): All that the frames depend on; plain values. ``input`` is the input's identity.
-            survey (tuple[int, int, int]): Frames, height and width of the input.
+            settings (Mapping[str, Any]): All that the frames depend on, plain values; ``input`` is the input's
+                identity.
+            survey (Sequence[int]): Frames, height and width of the input.
             overwrite (bool): Drop what is there if it was made with other settings.
 
         Raises:
@@ -127,14 +135,18 @@ class Partial:
         for unfinished in self.frames.glob('.*.part'):
             unfinished.unlink()
 
-    def note(self, **values):
-        """Keep values in ``run.json``."""
+    def note(self, **values: Any) -> None:
+        """Keep values in ``run.json``.
+
+        Args:
+            values (Any): Plain values by their names.
+        """
         changed = {**self.record, **values}
         if changed != self.record:
             write_atomically(self._record_path, json.dumps(changed, indent=2) + '\n')
             self.record = changed
 
-    def finish(self, result):
+    def finish(self, result: Path) -> None:
         """Put a result, the frames' folder or a file in this folder, in the output's place; the folder goes.
 
         Args:
@@ -147,7 +159,7 @@ class Partial:
         self._finished = True
 
 
-def _differences(before, now):
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     texts = []
     for name in {**before, **now}:
         if before.get(name) == now.get(name):

@@ -1,11 +1,17 @@
 """The frames of a video, from a folder of images or a video file, one after the other."""
 import hashlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
+from av import VideoFrame
+from av.container import InputContainer
+from av.video.stream import VideoStream
 from basicsr.utils import get_root_logger
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from basicsr_nriqa.data.clip_store import IMAGE_SUFFIXES, natural
@@ -20,7 +26,7 @@ from basicsr_nriqa.inference.errors import InferenceError
 _SUFFIXES = (*IMAGE_SUFFIXES, '.tif', '.tiff')
 
 
-def open_source(path):
+def open_source(path: str | Path) -> 'FolderSource | VideoSource':
     """The frames at a path.
 
     Args:
@@ -43,6 +49,9 @@ def open_source(path):
 class FolderSource:
     """Images in one folder, in natural order: ``im2.png`` before ``im10.png``. Other files are left out.
 
+    Args:
+        path (Path): Of the folder.
+
     Attributes:
         names (list[str]): Of the frames, without suffix.
         rate, pixel_shape (None): Known of videos only.
@@ -51,10 +60,11 @@ class FolderSource:
     Raises:
         InferenceError: there are no images, or two with one name.
     """
-    rate = pixel_shape = None
+    rate: Fraction | None = None
+    pixel_shape: Fraction | None = None
     has_sound = False
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         self.path = path
         self._files = sorted((file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES and file.is_file()
                               and not file.name.startswith('.')), key=lambda file: (natural(file.stem), file.name))
@@ -66,11 +76,11 @@ class FolderSource:
             if file.stem == following.stem:
                 raise InferenceError(f'{following}: {file.name} has this name too. Remove one of the two.')
 
-    def identity(self):
+    def identity(self) -> str:
         """What tells whether the frames have changed: a digest of names, sizes and times of change."""
         return _identity(self._files)
 
-    def survey(self, progress=True):
+    def survey(self, progress: bool = True) -> tuple[int, int, int]:
         """Decode everything once.
 
         Args:
@@ -83,7 +93,7 @@ class FolderSource:
             InferenceError: a frame cannot be read, or has another size than the first.
         """
         with ThreadPool() as pool:  # decoding runs outside Python's lock
-            shapes = tqdm(pool.imap(lambda file: _decoded(file).shape, self._files), 'checking', len(self._files),
+            shapes = tqdm(pool.imap(lambda file: read_frame(file).shape, self._files), 'checking', len(self._files),
                           unit='frame', disable=not progress)
             for file, shape in zip(self._files, shapes):
                 if file is self._files[0]:
@@ -91,15 +101,18 @@ class FolderSource:
                 _same_size(file, shape, height, width)
         return len(self._files), height, width
 
-    def frames(self, start=0):
+    def frames(self, start: int = 0) -> Iterator[NDArray[np.uint8]]:
         """Frames from number ``start`` on, each (h, w, 3) uint8, RGB."""
-        return map(_decoded, self._files[start:])
+        return map(read_frame, self._files[start:])
 
 
 class VideoSource:
     """The video stream of a file, upright, in 8-bit sRGB: see :class:`~basicsr_nriqa.data.video_colour.ToRgb`.
 
     More than 8 bits are rounded, high dynamic range and wide primaries are mapped; the log says so.
+
+    Args:
+        path (Path): Of the file.
 
     Attributes:
         names (None): Frames have numbers only.
@@ -110,9 +123,9 @@ class VideoSource:
     Raises:
         InferenceError: this is no video file, or there is no frame in it.
     """
-    names = None
+    names: list[str] | None = None
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         self.path = path
         with opened_video(path) as (container, stream):
             self.rate = stream.average_rate or stream.guessed_rate
@@ -121,7 +134,7 @@ class VideoSource:
             self.has_sound = bool(container.streams.audio)
         first = next(self._decode(), None)
         if first is None:
-            raise InferenceError(f'{path}: there is no frame in this video.')
+            raise InferenceError(f'{path}: there is no frame in this video. Fetch or make it again.')
         with _told():
             self._to_rgb = ToRgb(first, path)
         if not self._to_rgb.plain:
@@ -129,11 +142,11 @@ class VideoSource:
         if self._to_rgb.orientation.turned and self.pixel_shape:
             self.pixel_shape = 1 / self.pixel_shape
 
-    def identity(self):
+    def identity(self) -> str:
         """What tells whether the file has changed: a digest of name, size and time of change."""
         return _identity([self.path])
 
-    def survey(self, progress=True):
+    def survey(self, progress: bool = True) -> tuple[int, int, int]:
         """Decode everything once.
 
         The number of frames that a header tells is often missing or wrong, and what is damaged decodes to grey.
@@ -165,7 +178,7 @@ class VideoSource:
                                           f'{float(self.rate):.3f} frames/s, throughout.')
         return len(times), height, width
 
-    def frames(self, start=0):
+    def frames(self, start: int = 0) -> Iterator[NDArray[np.uint8]]:
         """Frames from number ``start`` on, each (h, w, 3) uint8, RGB. Decodes from the beginning, which is exact.
 
         Raises:
@@ -177,13 +190,13 @@ class VideoSource:
                     rgb = self._to_rgb(frame)
                 yield rgb
 
-    def _decode(self):
+    def _decode(self) -> Iterator[VideoFrame]:
         with _told():
             yield from decoded_frames(self.path)
 
 
 @contextmanager
-def _told():
+def _told() -> Iterator[None]:
     """What is wrong with a video as an error of inference."""
     try:
         yield
@@ -192,8 +205,11 @@ def _told():
 
 
 @contextmanager
-def opened_video(path):
+def opened_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     """A video file for reading.
+
+    Args:
+        path (Path): Of the file.
 
     Yields:
         tuple[InputContainer, VideoStream]: PyAV's container, and the stream that a player would show.
@@ -205,7 +221,7 @@ def opened_video(path):
         yield opened
 
 
-def _identity(files):
+def _identity(files: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
         status = file.stat()
@@ -213,14 +229,27 @@ def _identity(files):
     return digest.hexdigest()
 
 
-def _same_size(what, shape, height, width):
+def _same_size(what: object, shape: Sequence[int], height: int, width: int) -> None:
     if shape[:2] != (height, width):
         raise InferenceError(f'{what} has {shape[1]}x{shape[0]} pixels, but the frames before it have '
-                             f'{width}x{height}. All must have one size.')
+                             f'{width}x{height}. All must have one size: scale the others, or move them elsewhere.')
 
 
-def _decoded(file):
+def read_frame(file: Path, remedy: str = 'Fetch or make it again.') -> NDArray[np.uint8]:
+    """Read one image.
+
+    Args:
+        file (Path): Of the image.
+        remedy (str): What the error says to do.
+
+    Returns:
+        NDArray[np.uint8]: (h, w, 3), RGB.
+
+    Raises:
+        InferenceError: it cannot be read.
+    """
     try:
         return np.ascontiguousarray(decode_image(file.read_bytes(), str(file))[..., ::-1])
     except (DataError, OSError) as error:
-        raise InferenceError(f'{file}: this frame cannot be read. Fetch or make it again.') from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else 'no readable image'
+        raise InferenceError(f'{file}: this frame cannot be read ({reason}). {remedy}') from error

@@ -1,26 +1,29 @@
 """Windows along time, rows and columns, and how their results are blended into one."""
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 
 class Windows(NamedTuple):
     """Windows of one size that cover one axis."""
-    starts: list  # rising; the first is 0
+    starts: list[int]  # rising; the first is 0
     size: int
     fade: int  # neighbours cross-fade over this many samples, in the middle of what they share
     length: int  # of the axis
 
-    def scaled(self, scale):
+    def scaled(self, scale: int) -> 'Windows':
         """The same windows on an axis sampled ``scale`` times as finely."""
         return Windows([start * scale for start in self.starts], self.size * scale, self.fade * scale,
                        self.length * scale)
 
-    def slices(self):
+    def slices(self) -> list[slice]:
+        """The samples of each window."""
         return [slice(start, start + self.size) for start in self.starts]
 
 
-def windows(length, size, overlap):
+def windows(length: int, size: int, overlap: int) -> Windows:
     """Cover an axis with windows that overlap.
 
     The last window is moved inwards instead of being cut, so all have one size, and neighbours share ``overlap``
@@ -46,7 +49,7 @@ def windows(length, size, overlap):
     return Windows(starts, size, overlap - 2 * (overlap // 4), length)
 
 
-def blend_weights(axis):
+def blend_weights(axis: Windows) -> list[Tensor]:
     """Weights with which the windows' results are added: from 0 to 1, their sum is 1 everywhere.
 
     A window fades in as the one before it fades out, linearly. The axis' ends are not faded.
@@ -66,7 +69,7 @@ def blend_weights(axis):
     return [(share - after)[part] for share, after, part in zip(shares, shares[1:], axis.slices())]
 
 
-def reflected(length, minimum):
+def reflected(length: int, minimum: int) -> Tensor:
     """Indices that lengthen an axis to ``minimum`` by mirroring it at its ends, to and fro where it is short.
 
     Args:
@@ -80,11 +83,12 @@ def reflected(length, minimum):
     return torch.minimum(index, 2 * length - 2 - index)
 
 
-def restore_tiles(restore, frames, tile, overlap, scale):
+def restore_tiles(restore: Callable[[Tensor], Tensor], frames: Tensor, tile: int, overlap: int, scale: int) -> Tensor:
     """Restore a clip tile by tile.
 
     Args:
-        restore (Callable): (t, c, h, w) -> (t, 3, scale*h, scale*w), on any device. What it returns is overwritten.
+        restore (Callable[[Tensor], Tensor]): (t, c, h, w) -> (t, 3, scale*h, scale*w), on any device. What it returns
+            is overwritten.
         frames (Tensor): Shape (t, c, h, w).
         tile (int): Side of a tile in pixels of ``frames``; 0 takes whole frames.
         overlap (int): Pixels that neighbouring tiles share at least.

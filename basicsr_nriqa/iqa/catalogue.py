@@ -1,13 +1,15 @@
 """The metrics by name: what is known of each, and how each is built."""
 import inspect
+from collections.abc import Collection, Iterable
 from os import PathLike
+from typing import Any
 
 import torch
 
 from basicsr_nriqa.iqa.clipiqa import CLIPIQAMetric
 from basicsr_nriqa.iqa.dbcnn import DBCNNMetric
 from basicsr_nriqa.iqa.hyperiqa import HyperIQAMetric
-from basicsr_nriqa.iqa.interface import MetricError, MetricInfo
+from basicsr_nriqa.iqa.interface import MetricError, MetricInfo, QualityMetric, WeightsFile
 from basicsr_nriqa.iqa.lpips import LPIPSMetric
 from basicsr_nriqa.iqa.maniqa import MANIQAMetric
 from basicsr_nriqa.iqa.mdtvsfa_metric import MDTVSFAMetric
@@ -17,7 +19,7 @@ from basicsr_nriqa.iqa.paq2piq import PaQ2PiQMetric
 from basicsr_nriqa.iqa.pieapp import PieAPPMetric
 from basicsr_nriqa.iqa.pyiqa_adapter import PyiqaMetric, pyiqa_info, pyiqa_names
 from basicsr_nriqa.iqa.tinyiqa import TinyIQAMetric
-from basicsr_nriqa.iqa.weights import WeightsFile, clip_file, pyiqa_file, random_seed, torchvision_file
+from basicsr_nriqa.iqa.weights import clip_file, pyiqa_file, random_seed, torchvision_file
 from basicsr_nriqa.suggestion import suggest
 
 _PYIQA = 'pyiqa: PolyForm Noncommercial'
@@ -28,35 +30,37 @@ _MDTVSFA_HEAD = WeightsFile(
     'd5dd4fdf69ad4ee0e7f15caca1b5346d30e4d24a67fbbfd2e3fe434cbf5458c7')
 
 
-def _full_reference(name, source, score_range=(0, 1), lower_better=False, min_size=16):
+def _full_reference(name: str, source: str, score_range: tuple[float, float] = (0, 1), lower_better: bool = False,
+                    min_size: int = 16) -> MetricInfo:
     return MetricInfo(name, True, lower_better, score_range, min_size, source, license=_PYIQA)
 
 
-def _no_reference(name, source, trained_on, files, weight=-0.005, score_range=(0, 1), min_size=32, **more):
+def _no_reference(name: str, source: str, trained_on: str, files: tuple[WeightsFile, ...], weight: float = -0.005,
+                  score_range: tuple[float, float] = (0, 1), min_size: int = 32, **more: Any) -> MetricInfo:
     return MetricInfo(name, False, False, score_range, min_size, source, trained_on, table1_weight=weight, files=files,
                       **{'license': f'{_PYIQA}; weights: the authors\'', **more})
 
 
-def _nima(name, file, trained_on, score_range=(0, 10)):
+def _nima(name: str, file: str, trained_on: str, score_range: tuple[float, float] = (0, 10)) -> MetricInfo:
     return _no_reference(name, 'NIMA, Talebi and Milanfar 2018', trained_on, (pyiqa_file(file),),
                          score_range=score_range, license='weights trained by pyiqa: PolyForm Noncommercial')
 
 
-def _maniqa(name, file, trained_on):
+def _maniqa(name: str, file: str, trained_on: str) -> MetricInfo:
     return _no_reference(name, 'MANIQA, Yang et al. 2022 (NTIRE winner)', trained_on, (pyiqa_file(file),),
                          training={'num_crops': 1})
 
 
-def _clipiqa(name, trained_on, files):
+def _clipiqa(name: str, trained_on: str, files: tuple[WeightsFile, ...]) -> MetricInfo:
     return _no_reference(name, 'CLIP-IQA, Wang et al. 2023', trained_on, files)
 
 
-def _lpips(name, heads, backbone, trained_on):
+def _lpips(name: str, heads: str, backbone: str, trained_on: str) -> MetricInfo:
     return MetricInfo(name, True, True, (0, 1), 32, 'LPIPS v0.1, Zhang et al. 2018', trained_on, 'BSD-2-Clause', 0.05,
                       (pyiqa_file(heads), torchvision_file(backbone)))
 
 
-_ENTRIES = [
+_ENTRIES: list[tuple[type[QualityMetric], MetricInfo]] = [
     (LPIPSMetric, _lpips('lpips', 'LPIPS_v0.1_alex-df73285e.pth', 'alexnet-owt-7be5be79.pth', 'BAPPS, AlexNet')),
     (LPIPSMetric, _lpips('lpips-vgg', 'LPIPS_v0.1_vgg-a78928a0.pth', 'vgg16-397923af.pth', 'BAPPS, VGG-16')),
     (PieAPPMetric, MetricInfo('pieapp', True, True, (0, 5), 64, 'PieAPP, Prashnani et al. 2018', 'PieAPP', _PYIQA,
@@ -107,7 +111,7 @@ _CLASSES = {info.name: metric_class for metric_class, info in _ENTRIES}
 TABLE_1 = ('lpips', 'pieapp', 'dbcnn', 'nima', 'paq2piq', 'hyperiqa', 'mdtvsfa', 'maniqa', 'clipiqa')
 
 
-def register_metric(info, metric_class):
+def register_metric(info: MetricInfo, metric_class: type[QualityMetric]) -> None:
     """Make a metric of your own known, so that losses, measurements and options find it by its name.
 
     Args:
@@ -116,41 +120,53 @@ def register_metric(info, metric_class):
             arguments, the options that its signature names.
 
     Raises:
-        MetricError: there is one of this name.
+        MetricError: there is one of this name, or the class is none of a metric.
     """
+    if not (isinstance(metric_class, type) and issubclass(metric_class, QualityMetric)):
+        raise MetricError(f"metric '{info.name}': expected a subclass of QualityMetric, got {metric_class!r}. Put your "
+                          'network into one: basicsr_nriqa.iqa.QualityMetric(info, network).')
     if info.name in CATALOGUE:
         raise MetricError(f"there is a metric called '{info.name}' already: {_CLASSES[info.name].__name__}. Choose "
                           'another name.')
     CATALOGUE[info.name], _CLASSES[info.name] = info, metric_class
 
 
-def metric_info(name):
+def metric_info(name: str) -> MetricInfo:
     """What is known of a metric, without building it.
 
     Raises:
         MetricError: no metric of that name here or in pyiqa; suggests the nearest.
     """
-    if not isinstance(name, str):
-        raise MetricError(f'metric: expected a name, got {name!r}.')
+    if not isinstance(name, str) or not name:
+        raise MetricError(f'metric: expected a name, such as maniqa, got {name!r}. scripts/list_metrics.py lists them.')
     if name in CATALOGUE:
         return CATALOGUE[name]
     if name in pyiqa_names():
         return pyiqa_info(name)
     known = {*CATALOGUE, *pyiqa_names()}
-    raise MetricError(f"unknown metric '{name}'{suggest(name, known)}. Known: {', '.join(sorted(known))}.")
+    raise MetricError(f"unknown metric '{name}'{suggest(name, known)}. Known: {', '.join(sorted(CATALOGUE))}, "
+                      'and what pyiqa.list_models() lists.')
 
 
-def metric_options(name):
+def class_of_metric(name: str) -> type[QualityMetric]:
+    """The class that a metric is built of; its arguments besides ``info`` are the metric's options.
+
+    Raises:
+        MetricError: unknown metric.
+    """
+    return _CLASSES.get(metric_info(name).name, PyiqaMetric)
+
+
+def metric_options(name: str) -> list[str]:
     """Names of the options that a metric takes besides its name.
 
     Raises:
         MetricError: unknown metric.
     """
-    metric_class = _CLASSES.get(metric_info(name).name, PyiqaMetric)
-    return [key for key in inspect.signature(metric_class).parameters if key != 'info']
+    return [key for key in inspect.signature(class_of_metric(name)).parameters if key != 'info']
 
 
-def refuse_unknown(what, options, known):
+def refuse_unknown(what: str, options: Iterable[str], known: Collection[str]) -> None:
     """Raise a MetricError for the first option that is not among the known ones; suggests the nearest."""
     for option in options:
         if option not in known:
@@ -158,7 +174,7 @@ def refuse_unknown(what, options, known):
                               f"It takes: {', '.join(known) or 'none'}.")
 
 
-def check_metric(name, **options):
+def check_metric(name: str, **options: Any) -> MetricInfo:
     """Check a metric's name, its options and their values without building anything.
 
     Returns:
@@ -176,12 +192,12 @@ def check_metric(name, **options):
     return info
 
 
-def create_metric(name, **options):
+def create_metric(name: str, **options: Any) -> QualityMetric:
     """Build a metric.
 
     Args:
         name (str): A name of the catalogue or of pyiqa.
-        options: What the metric takes besides (:func:`metric_options`).
+        **options (Any): What the metric takes besides (:func:`metric_options`).
 
     Returns:
         QualityMetric: Frozen, in eval mode, on the CPU.

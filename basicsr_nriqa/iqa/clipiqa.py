@@ -1,13 +1,15 @@
 """CLIP-IQA (Wang, Chan and Loy, "Exploring CLIP for Assessing the Look and Feel of Images", AAAI 2023)."""
 import zipfile
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from basicsr_nriqa.iqa.interface import MetricError, QualityMetric
+from basicsr_nriqa.iqa.interface import MetricError, MetricInfo, QualityMetric
 from basicsr_nriqa.iqa.network_tools import Normalize, adopt_tensors, blocks, recompute, speed_up
-from basicsr_nriqa.iqa.weights import find_weights, load_file, load_weights, random_seed, verified
+from basicsr_nriqa.iqa.weights import find_weights, load_file, load_state, load_weights, random_seed, verified
 
 # arguments of pyiqa's CLIP, whose towers can do without position embeddings
 CLIP_ARGUMENTS = {'RN50': (1024, 224, (3, 4, 6, 3), 64, None, 77, 49408, 512, 8, 12),
@@ -17,7 +19,7 @@ PROMPTS = ('Good image', 'bad image', 'Sharp image', 'blurry image', 'sharp edge
            'High resolution image', 'low resolution image', 'Noise-free image', 'noisy image')
 
 
-def load_clip(path, digits):
+def load_clip(path: Path, digits: str) -> dict[str, Tensor]:
     """Read CLIP's weights from OpenAI's TorchScript archive or from a plain file of tensors.
 
     A TorchScript archive holds code, so only the published one, known by its sha256, is opened.
@@ -28,7 +30,7 @@ def load_clip(path, digits):
     scripted = zipfile.is_zipfile(path) and any(name.endswith('constants.pkl') for name in
                                                 zipfile.ZipFile(path).namelist())
     if not scripted:
-        return load_file(path)
+        return load_state(path)
     return torch.jit.load(str(verified(path, digits)), map_location='cpu').state_dict()
 
 
@@ -39,11 +41,11 @@ class _FirstToken(nn.Module):
     keys' projection backwards, and the values' projection is that of the attended mean.
     """
 
-    def __init__(self, pool):
+    def __init__(self, pool: Any) -> None:
         super().__init__()
         self.pool = pool
 
-    def forward(self, features, return_token=False, pos_embedding=False):
+    def forward(self, features: Tensor, return_token: bool = False, pos_embedding: bool = False) -> Tensor:
         pool = self.pool
         tokens = features.flatten(2).transpose(1, 2)
         tokens = torch.cat([tokens.mean(1, keepdim=True), tokens], 1)
@@ -67,7 +69,9 @@ class CLIPIQA(nn.Module):
         pos_embedding (bool): Add (resized) position embeddings.
     """
 
-    def __init__(self, clip, prompts, pos_embedding):
+    prompts: Tensor
+
+    def __init__(self, clip: Any, prompts: Tensor, pos_embedding: bool) -> None:
         super().__init__()
         self.normalize = Normalize((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
         self.visual = speed_up(clip.visual)
@@ -76,7 +80,7 @@ class CLIPIQA(nn.Module):
         self.pos_embedding = pos_embedding
         self.register_buffer('prompts', (clip.logit_scale.exp() * F.normalize(prompts)).detach())
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> Tensor:
         """(n,3,h,w) RGB in [0,1] -> (n,): the mean probability of the good prompts."""
         features = F.normalize(self.visual(self.normalize(images), pos_embedding=self.pos_embedding))
         return (features @ self.prompts.T).unflatten(1, (-1, 2)).softmax(2)[..., 0].mean(1)
@@ -95,7 +99,7 @@ class CLIPIQAMetric(QualityMetric):
         checkpoint (bool): Compute the features a second time in the backward pass instead of keeping them.
     """
 
-    def __init__(self, info, weights=None, checkpoint=False):
+    def __init__(self, info: MetricInfo, weights: str | None = None, checkpoint: bool = False) -> None:
         from pyiqa.archs.clip_imports import clip as tokenizer
         from pyiqa.archs.clip_model import CLIP
         from pyiqa.archs.clipiqa_arch import PromptLearner
@@ -119,10 +123,11 @@ class CLIPIQAMetric(QualityMetric):
         super().__init__(info, adopt_tensors(network))
 
 
-def _load_prompts(learner, content, path):
+def _load_prompts(learner: Any, content: dict[str, Tensor] | Tensor, path: Path) -> None:
     """The published files hold the learned context alone, or the whole prompt learner."""
     context = content if isinstance(content, torch.Tensor) else content.get('prompt_learner.ctx', content.get('ctx'))
     if context is None or context.shape != learner.ctx.shape:
-        raise MetricError(f'{path}: expected learned prompts of shape {tuple(learner.ctx.shape)}, got '
-                          f'{None if context is None else tuple(context.shape)}.')
+        given = 'no prompts' if context is None else tuple(context.shape)
+        raise MetricError(f'{path}: expected learned prompts of shape {tuple(learner.ctx.shape)}, got {given}. Give '
+                          "this variant's published file.")
     learner.ctx.data = context.float()

@@ -1,8 +1,14 @@
 """Metrics that look at 224 x 224 px crops: how many and which."""
-from basicsr_nriqa.iqa.interface import MetricError, QualityMetric
-from basicsr_nriqa.iqa.network_tools import random_crops, uniform_crops
+from typing import Any, Literal, get_args
 
-PLACEMENTS = ('random', 'uniform')
+from torch import Tensor, nn
+
+from basicsr_nriqa.iqa.interface import MetricError, MetricInfo, QualityMetric
+from basicsr_nriqa.iqa.network_tools import random_crops, uniform_crops
+from basicsr_nriqa.option_values import is_count
+
+Placement = Literal['random', 'uniform']
+PLACEMENTS: tuple[Placement, ...] = get_args(Placement)
 
 
 class CropMetric(QualityMetric):
@@ -24,17 +30,18 @@ class CropMetric(QualityMetric):
     """
 
     window = 224
-    published_crops = None
+    published_crops: int
 
-    def __init__(self, info, network, num_crops, crops):
+    def __init__(self, info: MetricInfo, network: nn.Module, num_crops: int | None, crops: Placement | None) -> None:
         self.check_options(info, num_crops, crops)
         super().__init__(info, network)
         self.num_crops = num_crops or self.published_crops
         self.crops = crops or ('random' if num_crops else 'uniform')
 
     @classmethod
-    def check_options(cls, info, num_crops=None, crops=None, **_):
-        if num_crops is not None and not (isinstance(num_crops, int) and num_crops > 0):
+    def check_options(cls, info: MetricInfo, num_crops: int | None = None, crops: Placement | None = None,
+                      **_: Any) -> None:
+        if num_crops is not None and not is_count(num_crops):
             raise MetricError(f"metric '{info.name}': num_crops must be a positive whole number, got {num_crops!r}.")
         if crops not in (None, *PLACEMENTS):
             raise MetricError(f"metric '{info.name}': crops must be one of {', '.join(PLACEMENTS)}, got {crops!r}.")
@@ -42,10 +49,10 @@ class CropMetric(QualityMetric):
             raise MetricError(f"metric '{info.name}': one uniform crop is the top left corner and nothing else; take "
                               'num_crops: 4 or more, or crops: random.')
 
-    def score(self, distorted, reference=None):
+    def score(self, distorted: Tensor, reference: Tensor | None = None) -> Tensor:
         take = random_crops if self.crops == 'random' else uniform_crops
         return self.score_crops(*take(distorted, self.window, self.num_crops))
 
-    def score_crops(self, crops, counts):
+    def score_crops(self, crops: Tensor, counts: Tensor) -> Tensor:
         """(n*k,3,224,224) and how often each of the k places counts (k,) -> (n,)."""
         raise NotImplementedError

@@ -1,18 +1,19 @@
 """DBCNN (Zhang et al., "Blind Image Quality Assessment Using a Deep Bilinear Convolutional Neural Network", 2018)."""
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from basicsr_nriqa.iqa.interface import QualityMetric
+from basicsr_nriqa.iqa.interface import MetricInfo, QualityMetric
 from basicsr_nriqa.iqa.network_tools import Normalize, recompute, speed_up
 from basicsr_nriqa.iqa.weights import load_trained
 
 _SCNN = ((48, 1), (48, 2), (64, 1), (64, 2), (64, 1), (64, 2), (128, 1), (128, 1), (128, 2))  # channels, stride
 
 
-def scnn_features():
+def scnn_features() -> nn.Sequential:
     """The convolutions of S-CNN, the branch that was trained to tell synthetic distortions apart."""
-    layers, channels = [], 3
+    layers: list[nn.Module] = []
+    channels = 3
     for width, stride in _SCNN:
         layers += [nn.Conv2d(channels, width, 3, stride, 1), nn.BatchNorm2d(width), nn.ReLU(True)]
         channels = width
@@ -22,7 +23,7 @@ def scnn_features():
 class DBCNN(nn.Module):
     """VGG-16 and S-CNN features, pooled bilinearly; keys as published."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         from torchvision.models import vgg16
         self.normalize = Normalize()
@@ -30,7 +31,7 @@ class DBCNN(nn.Module):
         self.features2 = scnn_features()
         self.fc = nn.Linear(512 * 128, 1)
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> Tensor:
         """(n,3,h,w) RGB in [0,1] -> (n,1)."""
         images = self.normalize(images)
         content, distortion = self.features1(images), self.features2(images)
@@ -49,7 +50,7 @@ class DBCNNMetric(QualityMetric):
         checkpoint (bool): Compute the features a second time in the backward pass instead of keeping them.
     """
 
-    def __init__(self, info, weights=None, checkpoint=False):
+    def __init__(self, info: MetricInfo, weights: str | None = None, checkpoint: bool = False) -> None:
         network = DBCNN()
         load_trained(network, info, weights)
         speed_up(network)

@@ -1,6 +1,11 @@
 """HyperIQA (Su et al., "Blindly Assess Image Quality in the Wild Guided by a Self-Adaptive Hyper Network", CVPR 2020).
 """
-from basicsr_nriqa.iqa.crop_metric import CropMetric
+from typing import Any
+
+from torch import Tensor
+
+from basicsr_nriqa.iqa.crop_metric import CropMetric, Placement
+from basicsr_nriqa.iqa.interface import MetricInfo
 from basicsr_nriqa.iqa.network_tools import adopt_tensors, blocks, channels_last, no_downloads, recompute, speed_up
 from basicsr_nriqa.iqa.weights import load_trained
 
@@ -10,14 +15,17 @@ class HyperIQAMetric(CropMetric):
 
     Args:
         info (MetricInfo): ``hyperiqa``.
-        num_crops, crops: See :class:`~basicsr_nriqa.iqa.crop_metric.CropMetric`. pyiqa: 25 uniform ones.
+        num_crops (int | None): Crops of an image, 1 or more; null: the published 25. Default in a loss: 1, else null.
+        crops (str | None): ``uniform``: in pyiqa's grid; ``random``: drawn for each image and call. Default: random if
+            ``num_crops`` is given, else uniform. See :class:`~basicsr_nriqa.iqa.crop_metric.CropMetric`.
         weights (str | None): File with the published weights, or the folder that holds it.
         checkpoint (bool): Compute the features a second time in the backward pass instead of keeping them.
     """
 
     published_crops = 25
 
-    def __init__(self, info, num_crops=None, crops=None, weights=None, checkpoint=False):
+    def __init__(self, info: MetricInfo, num_crops: int | None = None, crops: Placement | None = None,
+                 weights: str | None = None, checkpoint: bool = False) -> None:
         from pyiqa.archs.hypernet_arch import HyperNet
         with no_downloads():
             network = HyperNet(pretrained=False)
@@ -27,6 +35,7 @@ class HyperIQAMetric(CropMetric):
             recompute(blocks(network.base_model))
         super().__init__(info, network, num_crops, crops)
 
-    def score_crops(self, crops, counts):
-        scores = self.network.forward_patch(channels_last(crops)).view(-1, len(counts))
+    def score_crops(self, crops: Tensor, counts: Tensor) -> Tensor:
+        network: Any = self.network  # of pyiqa, which has no types
+        scores = network.forward_patch(channels_last(crops)).view(-1, len(counts))
         return scores @ counts / counts.sum()

@@ -1,9 +1,12 @@
 """MANIQA (Yang et al., "MANIQA: Multi-Dimension Attention Network for No-Reference Image Quality Assessment", CVPR
 Workshops 2022)."""
-import torch
-from torch import nn
+from typing import Any
 
-from basicsr_nriqa.iqa.crop_metric import CropMetric
+import torch
+from torch import Tensor, nn
+
+from basicsr_nriqa.iqa.crop_metric import CropMetric, Placement
+from basicsr_nriqa.iqa.interface import MetricInfo
 from basicsr_nriqa.iqa.network_tools import adopt_tensors, no_downloads, recompute
 from basicsr_nriqa.iqa.weights import load_trained
 
@@ -15,15 +18,18 @@ class MANIQAMetric(CropMetric):
 
     Args:
         info (MetricInfo): One of the three variants.
-        num_crops, crops: See :class:`~basicsr_nriqa.iqa.crop_metric.CropMetric`. pyiqa: 20 uniform ones, of whose
-            patches the weighted mean is taken over all crops together.
+        num_crops (int | None): Crops of an image, 1 or more; null: the published 20, of whose
+            patches the weighted mean is taken over all crops together. Default in a loss: 1, else null.
+        crops (str | None): ``uniform``: in pyiqa's grid; ``random``: drawn for each image and call. Default: random if
+            ``num_crops`` is given, else uniform. See :class:`~basicsr_nriqa.iqa.crop_metric.CropMetric`.
         weights (str | None): File with the published weights, or the folder that holds it.
         checkpoint (bool): Compute the transformers a second time in the backward pass instead of keeping them.
     """
 
     published_crops = 20
 
-    def __init__(self, info, num_crops=None, crops=None, weights=None, checkpoint=False):
+    def __init__(self, info: MetricInfo, num_crops: int | None = None, crops: Placement | None = None,
+                 weights: str | None = None, checkpoint: bool = False) -> None:
         from pyiqa.archs.maniqa_arch import MANIQA
         from pyiqa.default_model_configs import DEFAULT_CONFIGS
         with no_downloads():
@@ -40,8 +46,9 @@ class MANIQAMetric(CropMetric):
             recompute([(part, name) for part in parts for name in part._modules])
         super().__init__(info, network, num_crops, crops)
 
-    def score_crops(self, crops, counts):
-        network, side = self.network, self.network.input_size
+    def score_crops(self, crops: Tensor, counts: Tensor) -> Tensor:
+        network: Any = self.network  # of pyiqa, which has no types
+        side = network.input_size
         tokens = network.vit.forward_intermediates(
             (crops - network.default_mean) / network.default_std, indices=_TAPS, norm=False, output_fmt='NLC',
             intermediates_only=True)

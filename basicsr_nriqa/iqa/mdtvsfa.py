@@ -5,8 +5,10 @@ ResNet-50 describes each frame, a GRU gives each frame a quality that remembers 
 pooling in which bad moments weigh most makes one score per clip. Every step can be differentiated, so a score has a
 gradient at every pixel of every frame. The networks are meant for eval mode.
 """
+from typing import Literal
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import resnet50
 
@@ -24,7 +26,7 @@ class ResNet50Features(nn.Module):
 
     size = 4096
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.network = nn.Sequential()
         for name, module in resnet50(weights=None).named_children():
@@ -32,7 +34,7 @@ class ResNet50Features(nn.Module):
                 self.network.add_module(name, module)
         self.normalize = Normalize()
 
-    def forward(self, frames):
+    def forward(self, frames: Tensor) -> Tensor:
         """Describe frames.
 
         Args:
@@ -53,7 +55,7 @@ class ResNet50Features(nn.Module):
         return torch.cat([features.mean((2, 3)), features.std((2, 3))], 1)
 
 
-def temporal_pooling(quality, tau=12, beta=0.5):
+def temporal_pooling(quality: Tensor, tau: int = 12, beta: float = 0.5) -> Tensor:
     """Pool the quality of frames as people do, who remember a bad moment.
 
     Each frame counts as ``beta`` times the worst of the last ``tau`` frames plus ``1 - beta`` times the mean of the
@@ -85,7 +87,7 @@ class MDTVSFAHead(nn.Module):
     second reason not to compare clips of different length.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.dimemsion_reduction = nn.Linear(ResNet50Features.size, 128)  # spelled as in the released file
         self.feature_aggregation = nn.GRU(128, 32, batch_first=True)
@@ -93,32 +95,32 @@ class MDTVSFAHead(nn.Module):
         self.nlm = nn.Sequential(nn.Linear(1, 1), nn.Sigmoid(), nn.Linear(1, 1))
         self.lm = nn.ModuleDict({dataset: nn.Linear(1, 1) for dataset in DATASETS})
 
-    def forward(self, features):
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Score clips.
 
         Args:
             features (Tensor): (n, t, 4096), of t >= 1 frames.
 
         Returns:
-            tuple: ``relative`` and ``mapped`` score, each (n,) and higher is better. Relative is in (0, 1); mapped,
-                the score that the authors' demo prints, is a function of it that with the released weights rises from
-                0.15 to 0.85.
+            tuple[Tensor, Tensor]: ``relative`` and ``mapped`` score, each (n,) and higher is better. Relative is in
+                (0, 1); mapped, the score that the authors' demo prints, is a function of it that with the released
+                weights rises from 0.15 to 0.85.
         """
         quality = self.regression(self._remember(self.dimemsion_reduction(features)))[..., 0]
         relative = temporal_pooling(quality).sigmoid()
         return relative, self.nlm(relative[:, None])[:, 0]
 
-    def _remember(self, features):
+    def _remember(self, features: Tensor) -> Tensor:
         """What ``feature_aggregation(features)[0]`` gives; cuDNN's GRU has no backward pass in eval mode."""
         gru = self.feature_aggregation
-        weights = gru.weight_ih_l0, gru.weight_hh_l0, gru.bias_ih_l0, gru.bias_hh_l0
+        weights = gru.all_weights[0]  # of its one layer
         memory, memories = features.new_zeros(len(features), gru.hidden_size), []
         for frame in features.unbind(1):
             memory = torch.gru_cell(frame, memory, *weights)
             memories.append(memory)
         return torch.stack(memories, 1)
 
-    def aligned(self, mapped, dataset):
+    def aligned(self, mapped: Tensor, dataset: str) -> Tensor:
         """Put mapped scores on the scale of the opinions in one of the data sets that the head was trained on.
 
         Args:
@@ -139,12 +141,13 @@ class MDTVSFAHead(nn.Module):
 class MDTVSFA(nn.Module):
     """The metric: ``features`` of all frames, then the ``head``."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.features = ResNet50Features()
         self.head = MDTVSFAHead()
 
-    def forward(self, clips, score='mapped', chunk=None):
+    def forward(self, clips: Tensor, score: Literal['mapped', 'relative'] = 'mapped',
+                chunk: int | None = None) -> Tensor:
         """Score clips.
 
         Args:

@@ -1,10 +1,14 @@
 """MDTVSFA behind the interface of metrics: weights, options, chunks."""
-import torch
+from typing import Any, Literal
 
-from basicsr_nriqa.iqa.interface import MetricError, QualityMetric
+import torch
+from torch import Tensor
+
+from basicsr_nriqa.iqa.interface import MetricError, MetricInfo, QualityMetric
 from basicsr_nriqa.iqa.mdtvsfa import MDTVSFA
 from basicsr_nriqa.iqa.network_tools import speed_up
-from basicsr_nriqa.iqa.weights import find_weights, load_file, load_weights, random_seed
+from basicsr_nriqa.iqa.weights import find_weights, load_state, load_weights, random_seed
+from basicsr_nriqa.option_values import is_count
 
 _FRAMES_MEASURED_AT_ONCE = 16
 
@@ -28,26 +32,27 @@ class MDTVSFAMetric(QualityMetric):
         MetricError: an option is not usable, or weights are missing.
     """
 
-    def __init__(self, info, score='mapped', weights=None, chunk=None, checkpoint=False):
+    def __init__(self, info: MetricInfo, score: Literal['mapped', 'relative'] = 'mapped', weights: str | None = None,
+                 chunk: int | None = None, checkpoint: bool = False) -> None:
         self.check_options(info, score, chunk)
         network = MDTVSFA()
         if random_seed() is None:
             head, backbone = find_weights(info, weights)
-            load_weights(network.head, load_file(head), head)
-            load_weights(network.features.network, load_file(backbone), backbone, ignore=('fc.',))
+            load_weights(network.head, load_state(head), head)
+            load_weights(network.features.network, load_state(backbone), backbone, ignore=('fc.',))
         speed_up(network)
         super().__init__(info, network)
         self.output = score
         self.chunk = chunk or (1 if checkpoint else None)
 
     @classmethod
-    def check_options(cls, info, score='mapped', chunk=None, **_):
+    def check_options(cls, info: MetricInfo, score: str = 'mapped', chunk: int | None = None, **_: Any) -> None:
         if score not in ('mapped', 'relative'):
-            raise MetricError(f"metric '{info.name}': score must be mapped or relative, got '{score}'.")
-        if chunk is not None and not (isinstance(chunk, int) and chunk > 0):
+            raise MetricError(f"metric '{info.name}': score must be mapped or relative, got {score!r}.")
+        if chunk is not None and not is_count(chunk):
             raise MetricError(f"metric '{info.name}': chunk must be a positive whole number, got {chunk!r}.")
 
-    def score(self, distorted, reference=None):
+    def score(self, distorted: Tensor, reference: Tensor | None = None) -> Tensor:
         chunk = self.chunk
         if chunk is None and not torch.is_grad_enabled():
             chunk = _FRAMES_MEASURED_AT_ONCE

@@ -1,19 +1,23 @@
 """What makes the metrics' networks cheap as losses: fused normalisation, recomputation, crops taken once."""
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import Any, TypeVar
+from unittest.mock import patch
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from basicsr_nriqa.recompute import recomputed
 
+_Network = TypeVar('_Network', bound=nn.Module)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def channels_last(images):
+def channels_last(images: Tensor) -> Tensor:
     """The same images in the memory layout in which convolutions are fastest (10 to 25 % on CPUs)."""
     return images.contiguous(memory_format=torch.channels_last)
 
@@ -21,16 +25,19 @@ def channels_last(images):
 class Normalize(nn.Module):
     """(x - mean) / std by channel, in channels-last layout; the constants follow the device, in no state_dict."""
 
-    def __init__(self, mean=IMAGENET_MEAN, std=IMAGENET_STD):
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD) -> None:
         super().__init__()
         self.register_buffer('mean', torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> Tensor:
         return channels_last((images - self.mean) / self.std)
 
 
-def adopt_tensors(network):
+def adopt_tensors(network: _Network) -> _Network:
     """Make buffers of tensors that are plain attributes, so that they are not copied to the device at every call."""
     for module in network.modules():
         for name, value in list(vars(module).items()):
@@ -40,7 +47,7 @@ def adopt_tensors(network):
     return network
 
 
-def speed_up(network):
+def speed_up(network: _Network) -> _Network:
     """The same function in less time and memory: channels-last weights, BatchNorm2d folded into the convolution before.
 
     Pairs are neighbours in an nn.Sequential, and attributes ``conv*`` and ``bn*`` of one module. An activation that
@@ -54,25 +61,26 @@ def speed_up(network):
             pairs = list(pairwise(names))
         else:
             pairs = [(name, name.replace('conv', 'bn', 1)) for name in children if name.startswith('conv')]
-        for conv, norm in pairs:
-            if isinstance(children[conv], nn.Conv2d) and isinstance(children.get(norm), nn.BatchNorm2d):
-                setattr(module, conv, fuse_conv_bn_eval(children[conv], children[norm]))
-                setattr(module, norm, getattr(children[norm], 'act', nn.Identity()))
+        for conv_name, norm_name in pairs:
+            conv, norm = children[conv_name], children.get(norm_name)
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
+                setattr(module, norm_name, getattr(norm, 'act', nn.Identity()))
     return network.to(memory_format=torch.channels_last)
 
 
 class Recomputed(nn.Module):
     """A part of a network that keeps nothing for the backward pass and runs again in it."""
 
-    def __init__(self, module):
+    def __init__(self, module: Callable[..., Any]) -> None:
         super().__init__()
         self.module = module
 
-    def forward(self, *inputs):
+    def forward(self, *inputs: Tensor) -> Any:
         return recomputed(self.module, *inputs)
 
 
-def blocks(network):
+def blocks(network: nn.Module) -> list[tuple[nn.Module, str]]:
     """The smallest parts worth recomputing: children that are neither single layers nor nn.Sequential.
 
     Returns:
@@ -87,17 +95,17 @@ def blocks(network):
     return found
 
 
-def recompute(parts):
+def recompute(parts: Sequence[tuple[nn.Module, str]]) -> None:
     """Wrap children in :class:`Recomputed`. The smaller the parts, the lower the peak of memory.
 
     Args:
         parts (list[tuple[nn.Module, str]]): Parent and name of the child.
     """
     for parent, name in parts:
-        parent._modules[name] = Recomputed(parent._modules[name])
+        parent._modules[name] = Recomputed(parent.get_submodule(name))
 
 
-def enlarge(images, window):
+def enlarge(images: Tensor, window: int) -> Tensor:
     """Images whose shorter side is not larger than the window, enlarged until it is ``window + 1``, as pyiqa does."""
     shorter = min(images.shape[-2:])
     if shorter > window:
@@ -105,7 +113,7 @@ def enlarge(images, window):
     return F.interpolate(images, scale_factor=(window + 1) / shorter, mode='bilinear')
 
 
-def uniform_crops(images, window, count):
+def uniform_crops(images: Tensor, window: int, count: int) -> tuple[Tensor, Tensor]:
     """pyiqa's grid of crops, each different place only once.
 
     Args:
@@ -125,7 +133,7 @@ def uniform_crops(images, window, count):
     return torch.stack(crops, 1).flatten(0, 1), images.new_tensor(list(places.values()))
 
 
-def random_crops(images, window, count):
+def random_crops(images: Tensor, window: int, count: int) -> tuple[Tensor, Tensor]:
     """Crops at places drawn for each image with torch's generator; an enlarged axis has one place only.
 
     Returns:
@@ -143,16 +151,13 @@ def random_crops(images, window, count):
 
 
 @contextmanager
-def no_downloads():
+def no_downloads() -> Iterator[None]:
     """pyiqa asks timm for ImageNet weights even if the metric's own weights, which hold all of it, are loaded next."""
     import timm
     create_model = timm.create_model
 
-    def without_weights(name, pretrained=False, **options):
+    def without_weights(name: str, pretrained: bool = False, **options: Any) -> nn.Module:
         return create_model(name, pretrained=False, **options)
 
-    timm.create_model = without_weights
-    try:
+    with patch.object(timm, 'create_model', without_weights):
         yield
-    finally:
-        timm.create_model = create_model

@@ -1,11 +1,15 @@
 """NIMA (Talebi and Milanfar, "NIMA: Neural Image Assessment", IEEE Trans. Image Processing 2018)."""
+from typing import Any, Literal, get_args
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from basicsr_nriqa.iqa.interface import MetricError, QualityMetric
+from basicsr_nriqa.iqa.interface import MetricError, MetricInfo, QualityMetric
 from basicsr_nriqa.iqa.network_tools import Normalize, blocks, recompute, speed_up
 from basicsr_nriqa.iqa.weights import load_trained
+
+Fit = Literal['center', 'tiles', 'whole']
 
 
 class NIMA(nn.Module):
@@ -16,18 +20,21 @@ class NIMA(nn.Module):
         num_classes (int): 10 for a distribution over the scores 1 to 10 (AVA), 1 for a score.
     """
 
-    def __init__(self, backbone, num_classes):
+    scores: Tensor
+
+    def __init__(self, backbone: str, num_classes: int) -> None:
         super().__init__()
         import timm
-        self.base_model = timm.create_model(backbone, pretrained=False, features_only=True)
-        config = self.base_model.pretrained_cfg
-        self.side = config['input_size'][-1]
+        base_model: Any = timm.create_model(backbone, pretrained=False, features_only=True)
+        self.base_model = base_model
+        config = base_model.pretrained_cfg
+        self.side: int = config['input_size'][-1]
         self.normalize = Normalize(config['mean'], config['std'])
         self.classifier = nn.Sequential(
-            nn.Flatten(), nn.Identity(), nn.Linear(self.base_model.feature_info.channels()[-1], num_classes))
+            nn.Flatten(), nn.Identity(), nn.Linear(base_model.feature_info.channels()[-1], num_classes))
         self.register_buffer('scores', torch.arange(1., num_classes + 1), persistent=False)
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> Tensor:
         """(n,3,side,side) RGB in [0,1] -> (n,)."""
         result = self.classifier(self.base_model(self.normalize(images))[-1].mean((2, 3)))
         return result.softmax(1) @ self.scores if len(self.scores) > 1 else result.squeeze(1)
@@ -44,15 +51,16 @@ class NIMAMetric(QualityMetric):
             ``tiles``: the shorter side resized, the longer one covered by as few tiles as possible, the mean of their
             scores; every pixel gets a gradient, 448 x 256 px takes two tiles.
             ``whole``: both sides resized, which changes the aspect; every pixel gets a gradient.
-            Of a square image all three are the same.
+            Of a square image all three are the same. Default: center.
         weights (str | None): File with the published weights, or the folder that holds it.
         checkpoint (bool): Compute the features a second time in the backward pass instead of keeping them; not for
             VGG-16.
     """
 
-    FITS = ('center', 'tiles', 'whole')
+    FITS: tuple[Fit, ...] = get_args(Fit)
 
-    def __init__(self, info, fit='center', weights=None, checkpoint=False):
+    def __init__(self, info: MetricInfo, fit: Fit = 'center', weights: str | None = None,
+                 checkpoint: bool = False) -> None:
         self.check_options(info, fit, checkpoint)
         network = NIMA('vgg16' if 'vgg16' in info.name else 'inception_resnet_v2',
                        num_classes=1 if info.name in ('nima-koniq', 'nima-spaq') else 10)
@@ -64,20 +72,21 @@ class NIMAMetric(QualityMetric):
         self.fit = fit
 
     @classmethod
-    def check_options(cls, info, fit='center', checkpoint=False, **_):
+    def check_options(cls, info: MetricInfo, fit: str = 'center', checkpoint: bool = False, **_: Any) -> None:
         if fit not in cls.FITS:
-            raise MetricError(f"metric '{info.name}': fit must be one of {', '.join(cls.FITS)}, got '{fit}'.")
+            raise MetricError(f"metric '{info.name}': fit must be one of {', '.join(cls.FITS)}, got {fit!r}.")
         if checkpoint and 'vgg16' in info.name:
             raise MetricError(f"metric '{info.name}' cannot recompute its features; leave `checkpoint` out.")
 
-    def score(self, distorted, reference=None):
+    def score(self, distorted: Tensor, reference: Tensor | None = None) -> Tensor:
         tiles = self._tiles(distorted)
         return self.network(tiles.flatten(0, 1)).view(tiles.shape[:2]).mean(1)
 
-    def _tiles(self, images):
+    def _tiles(self, images: Tensor) -> Tensor:
         """(n,3,h,w) -> (n,k,3,side,side)."""
         from torchvision.transforms.functional import center_crop, resize
-        side = self.network.side
+        network: Any = self.network
+        side = network.side
         if self.fit == 'whole':
             return F.interpolate(images, (side, side), mode='bilinear', antialias=True).unsqueeze(1)
         images = resize(images, side)

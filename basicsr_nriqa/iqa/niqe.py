@@ -3,9 +3,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 
-from basicsr_nriqa.iqa.interface import QualityMetric
+from basicsr_nriqa.iqa.interface import MetricInfo, QualityMetric
+
+WORST = 100.0  # of the nominal range
 
 
 class NIQEMetric(QualityMetric):
@@ -19,16 +21,16 @@ class NIQEMetric(QualityMetric):
         info (MetricInfo): ``niqe``.
     """
 
-    def __init__(self, info):
+    def __init__(self, info: MetricInfo) -> None:
         import basicsr.metrics
         with np.load(Path(basicsr.metrics.__file__).with_name('niqe_pris_params.npz')) as model:
             pristine = model['mu_pris_param'].ravel(), model['cov_pris_param']
-        super().__init__(info, nn.Identity())
+        super().__init__(info)
         self.pristine = tuple(torch.from_numpy(part) for part in pristine)  # float64 whatever the metric is moved to
 
-    def score(self, distorted, reference=None):
+    def score(self, distorted: Tensor, reference: Tensor | None = None) -> Tensor:
         from pyiqa.archs.niqe_arch import calculate_niqe
-        worst = distorted.sum((1, 2, 3)) * 0 + self.info.score_range[1]
+        worst = distorted.sum((1, 2, 3)) * 0 + WORST
         seen = distorted
         if seen.requires_grad:
             seen = distorted.view_as(distorted)

@@ -1,8 +1,11 @@
 """PieAPP (Prashnani et al., "PieAPP: Perceptual Image-Error Assessment through Pairwise Preference", CVPR 2018)."""
+from typing import Any
+
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from basicsr_nriqa.iqa.interface import QualityMetric
+from basicsr_nriqa.iqa.interface import MetricInfo, QualityMetric
 from basicsr_nriqa.iqa.network_tools import Recomputed, channels_last, speed_up
 from basicsr_nriqa.iqa.weights import load_trained
 
@@ -23,15 +26,15 @@ class PieAPPMetric(QualityMetric):
 
     patch, stride = 64, 27
 
-    def __init__(self, info, weights=None, checkpoint=False):
+    def __init__(self, info: MetricInfo, weights: str | None = None, checkpoint: bool = False) -> None:
         from pyiqa.archs.pieapp_arch import PieAPP
         network = PieAPP(pretrained=False)
         load_trained(network, info, weights)
         super().__init__(info, speed_up(network))
         self.checkpoint = checkpoint
 
-    def score(self, distorted, reference=None):
-        network = self.network
+    def score(self, distorted: Tensor, reference: Tensor) -> Tensor:  # type: ignore[override]  # it always gets one
+        network: Any = self.network  # of pyiqa, which has no types
         with torch.no_grad():
             wanted, wanted_coarse = network.compute_features(self._patches(reference))
         patches = self._patches(distorted)
@@ -47,12 +50,12 @@ class PieAPPMetric(QualityMetric):
         weights = weights.view(len(distorted), -1)
         return (weights * errors).sum(1) / weights.sum(1)
 
-    def _patches(self, images):
+    def _patches(self, images: Tensor) -> Tensor:
         images = 255 * images.flip(1)  # the network was trained on BGR in [0,255]
         patches = images.unfold(2, self.patch, self.stride).unfold(3, self.patch, self.stride)
         return channels_last(patches.permute(0, 2, 3, 1, 4, 5).flatten(0, 2))
 
 
-def _linear(layer, rows):
+def _linear(layer: nn.Linear, rows: Tensor) -> Tensor:
     """``layer(rows)``: with the 250 MB of weights on the left it takes half the time for few rows on a CPU."""
     return (layer.weight @ rows.T).T + layer.bias

@@ -13,10 +13,10 @@ import io
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from basicsr_nriqa.iqa.interface import QualityMetric
+from basicsr_nriqa.iqa.interface import MetricInfo, QualityMetric
 
 WEIGHTS_PATH = Path(__file__).with_name('weights') / 'tinyiqa.pth'
 WEIGHTS_SHA256 = '37e477a6778fdcaae28e4e533d00e1172dace220ed6a6e5fc61daeced5d08ad5'
@@ -28,7 +28,7 @@ _LAGS = (range(2, 10), range(2, 5))  # of the autocorrelation, at the first two 
 _FLAT = (1.5, 4, 12)  # grey levels of deviation below which a place counts as flat
 
 
-def _filters():
+def _filters() -> Tensor:
     """Nine derivative filters, (9, 1, 3, 3): four first and two second differences, two checkers, a Laplacian."""
     bank = torch.zeros(9, 1, 3, 3)
     for index, (row, column) in enumerate(((1, 0), (0, 1), (0, 0), (0, 2))):
@@ -40,20 +40,20 @@ def _filters():
     return 16 * bank
 
 
-def _magnitude(x):
+def _magnitude(x: Tensor) -> Tensor:
     return torch.sqrt(x * x + _SOFT**2)
 
 
-def _pad(x, amount):
+def _pad(x: Tensor, amount: int) -> Tensor:
     return F.pad(x, [amount] * 4, mode='replicate')
 
 
-def _halve(x):
+def _halve(x: Tensor) -> Tensor:
     """Average 2 x 2 pixels; an odd last row or column counts in full, where plain pooling would drop it."""
     return F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)
 
 
-def _mean(x):
+def _mean(x: Tensor) -> Tensor:
     return x.mean((2, 3))
 
 
@@ -68,8 +68,11 @@ class TinyIQA(nn.Module):
     """
 
     num_features = 175
+    filters: Tensor
+    mean: Tensor
+    std: Tensor
 
-    def __init__(self, hidden=24, members=3):
+    def __init__(self, hidden: int = 24, members: int = 3) -> None:
         super().__init__()
         self.register_buffer('filters', _filters(), persistent=False)
         self.register_buffer('mean', torch.zeros(self.num_features))
@@ -78,7 +81,7 @@ class TinyIQA(nn.Module):
             nn.Sequential(nn.Linear(self.num_features, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(),
                           nn.Linear(hidden, 1)) for _ in range(members))
 
-    def forward(self, distorted):
+    def forward(self, distorted: Tensor) -> Tensor:
         """Score images.
 
         Args:
@@ -100,12 +103,12 @@ class TinyIQA(nn.Module):
                              'side. Give it larger images or crops.')
         return self.log_odds(self.statistics(distorted)).sigmoid()
 
-    def log_odds(self, statistics):
+    def log_odds(self, statistics: Tensor) -> Tensor:
         """(..., num_features) -> (...,): the average of the members, each seeing standardised, bounded statistics."""
         bounded = 3 * torch.tanh((statistics - self.mean) / self.std / 3)
         return sum(member(bounded) for member in self.members)[..., 0] / len(self.members)
 
-    def statistics(self, image):
+    def statistics(self, image: Tensor) -> Tensor:
         """(n, 3, h, w) in [0, 1] -> (n, num_features)."""
         luma = (image * image.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
         chroma = torch.cat([image[:, 2:] - luma, image[:, :1] - luma], 1)
@@ -127,19 +130,19 @@ class TinyIQA(nn.Module):
         return torch.cat(found, 1)
 
     @staticmethod
-    def _strength_and_shape(responses, strength):
+    def _strength_and_shape(responses: Tensor, strength: Tensor) -> list[Tensor]:
         """Of each filter: the mean response, how heavy the tails and how sharp the peak of its distribution are."""
         mean = torch.log(_mean(strength))
         tails = torch.log(_mean(responses * responses) + _SOFT**2) - 2 * mean
         peak = 2 * torch.log(_mean(torch.sqrt(strength))) - mean
         return [mean, tails, peak]
 
-    def _chroma_strength(self, chroma):
+    def _chroma_strength(self, chroma: Tensor) -> Tensor:
         laplacian = F.conv2d(_pad(chroma, 1), self.filters[7:8].expand(2, -1, -1, -1), groups=2)
         return torch.log(_mean(_magnitude(laplacian)))
 
     @staticmethod
-    def _normalised_luma(luma):
+    def _normalised_luma(luma: Tensor) -> list[Tensor]:
         """Moments and neighbour products of (luma - local mean) / local deviation, and how much is flat."""
         centred = luma - F.avg_pool2d(_pad(luma, 3), 7, 1)
         deviation = torch.sqrt(F.avg_pool2d(_pad(centred * centred, 3), 7, 1) + (1 / 255)**2)
@@ -156,7 +159,7 @@ class TinyIQA(nn.Module):
         return [*found, _mean(logarithm), torch.sqrt(logarithm.var((2, 3)) + 1e-4)]
 
     @staticmethod
-    def _periodicity(strength, axis, lags):
+    def _periodicity(strength: Tensor, axis: int, lags: range) -> list[Tensor]:
         """Autocorrelation of a filter's log response: dots, grids and checkers repeat, photographs do not."""
         logarithm = torch.log(strength)
         centred = logarithm - logarithm.mean((2, 3), keepdim=True)
@@ -165,7 +168,7 @@ class TinyIQA(nn.Module):
                 for lag in lags]
 
     @staticmethod
-    def _blocking(luma):
+    def _blocking(luma: Tensor) -> list[Tensor]:
         """How much one of the eight columns in a block of JPEG stands out, by first and third differences."""
         found = []
         first = luma[..., 1:] - luma[..., :-1]
@@ -180,7 +183,7 @@ class TinyIQA(nn.Module):
         return found
 
 
-def load_tinyiqa():
+def load_tinyiqa() -> TinyIQA:
     """Build the metric with the weights shipped in the package.
 
     Returns:
@@ -210,5 +213,5 @@ class TinyIQAMetric(QualityMetric):
         info (MetricInfo): ``tinyiqa``.
     """
 
-    def __init__(self, info):
+    def __init__(self, info: MetricInfo) -> None:
         super().__init__(info, load_tinyiqa())

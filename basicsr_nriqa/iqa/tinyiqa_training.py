@@ -10,42 +10,46 @@ anew. This is repeated once.
 The statistics are fixed, so they are computed once for all images, and training the perceptrons takes seconds.
 """
 import io
+from collections.abc import Callable, Iterable, Sequence
 
 import cv2
 import numpy as np
 import torch
 from scipy.stats import spearmanr
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from basicsr_nriqa.data.photographs import TEST_PHOTOGRAPHS, TRAIN_PHOTOGRAPHS, load_photograph
-from basicsr_nriqa.iqa.distortions import DISTORTIONS, UNGRADED
+from basicsr_nriqa.iqa.distortions import DISTORTIONS, UNGRADED, Distortion
 from basicsr_nriqa.iqa.tinyiqa import TinyIQA
 
 GRADES = 6
 STRENGTHS = np.linspace(0, 1, 11)
+Progress = Callable[[Iterable[int]], Iterable[int]]
 _CLIMB = (2, 3, 4, 6)  # gradient steps between the images that are kept of a climb
 _REACH = 20  # root-mean-square change, in grey levels, after which nothing is left of an adversary's quality
 
 
-def random_reference(photographs, rng):
+def random_reference(photographs: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
     """Cut a crop of 64 to 128 px out of a random photograph: flipped, turned, with other colours, perhaps reduced."""
-    photograph, side = photographs[rng.integers(len(photographs))], int(rng.choice((64, 96, 128)))
+    photograph, side = photographs[int(rng.integers(len(photographs)))], int(rng.choice((64, 96, 128)))
     reduction = 1 if rng.random() < 0.5 else min(rng.uniform(1, 1.6), min(photograph.shape[:2]) / side)
     taken = round(side * reduction)
     top, left = (rng.integers(size - taken + 1) for size in photograph.shape[:2])
     crop = photograph[top:top + taken, left:left + taken]
     if taken != side:
         crop = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
-    crop = np.rot90(crop, rng.integers(4))[:, ::rng.choice([-1, 1]), rng.permutation(3)] / 255
+    crop = np.rot90(crop, int(rng.integers(4)))[:, ::rng.choice([-1, 1]), rng.permutation(3)] / 255
     return np.rint(255 * rng.uniform(0.7, 1) * crop**rng.uniform(0.7, 1.4)).astype(np.uint8)
 
 
-def to_tensor(images):
+def to_tensor(images: Sequence[np.ndarray]) -> Tensor:
     """Turn uint8 images (h, w, 3) into a float tensor (n, 3, h, w) in [0, 1]."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
 
 
-def _collect_series(photographs, count, rng, progress):
+def _collect_series(photographs: Sequence[np.ndarray], count: int, rng: np.random.Generator,
+                    progress: Progress) -> tuple[Tensor, Tensor]:
     """Statistics (count, GRADES, features) and strengths (count, GRADES) of graded series."""
     network, statistics, strengths = TinyIQA(), [], []
     distortions = [*DISTORTIONS.values(), *UNGRADED.values()]
@@ -62,7 +66,8 @@ def _collect_series(photographs, count, rng, progress):
     return torch.stack(statistics), torch.stack(strengths)
 
 
-def _collect_adversaries(network, photographs, count, rng, progress):
+def _collect_adversaries(network: TinyIQA, photographs: Sequence[np.ndarray], count: int, rng: np.random.Generator,
+                         progress: Progress) -> tuple[Tensor, Tensor]:
     """Statistics (n, features) and targets (n,) of images that climbed the network's score."""
     statistics, targets = [], []
     distortions = list(DISTORTIONS.values())
@@ -84,7 +89,8 @@ def _collect_adversaries(network, photographs, count, rng, progress):
     return torch.cat(statistics), torch.stack(targets)
 
 
-def _fit(statistics, strengths, adversaries, steps, seed):
+def _fit(statistics: Tensor, strengths: Tensor, adversaries: tuple[Tensor, Tensor] | None, steps: int,
+         seed: int) -> TinyIQA:
     """Train the perceptrons of a new network on collected statistics."""
     torch.manual_seed(seed)
     network = TinyIQA()
@@ -109,17 +115,17 @@ def _fit(statistics, strengths, adversaries, steps, seed):
                 logits = _member(network, member, adversaries[0][chosen])
                 losses.append(3 * (logits.sigmoid() - adversaries[1][chosen]).square().mean())
         optimizer.zero_grad()
-        sum(losses).backward()
+        sum(losses[1:], losses[0]).backward()
         optimizer.step()
         schedule.step()
     return network.eval().requires_grad_(False)
 
 
-def _member(network, member, statistics):
+def _member(network: TinyIQA, member: nn.Module, statistics: Tensor) -> Tensor:
     return member(3 * torch.tanh((statistics - network.mean) / network.std / 3))[..., 0]
 
 
-def train(series, adversaries, seed, steps=2000, progress=iter):
+def train(series: int, adversaries: int, seed: int, steps: int = 2000, progress: Progress = iter) -> TinyIQA:
     """Train a network on the photographs for training.
 
     Args:
@@ -127,7 +133,7 @@ def train(series, adversaries, seed, steps=2000, progress=iter):
         adversaries (int): Number of climbs, in each of two rounds.
         seed (int): Seed of the weights and of every crop.
         steps (int): Updates of the perceptrons.
-        progress (callable): Wraps the iterables, such as ``tqdm``.
+        progress (Callable): Wraps the iterables, such as ``tqdm``.
 
     Returns:
         TinyIQA: The trained network.
@@ -138,19 +144,20 @@ def train(series, adversaries, seed, steps=2000, progress=iter):
     network, found = _fit(statistics, strengths, None, steps, seed), None
     for _ in range(2):
         more = _collect_adversaries(network, photographs, adversaries, rng, progress)
-        found = more if found is None else tuple(torch.cat(pair) for pair in zip(found, more))
+        found = more if found is None else (torch.cat([found[0], more[0]]), torch.cat([found[1], more[1]]))
         network = _fit(statistics, strengths, found, steps, seed)
     return network
 
 
-def weights_file(network):
+def weights_file(network: nn.Module) -> bytes:
     """The bytes of the weights file; the same network gives the same bytes."""
     buffer = io.BytesIO()
     torch.save({'params': network.state_dict()}, buffer)
     return buffer.getvalue()
 
 
-def held_out_correlations(network, crop=128, distortions=None):
+def held_out_correlations(network: Callable[[Tensor], Tensor], crop: int = 128,
+                          distortions: dict[str, Distortion] | None = None) -> dict[str, float]:
     """Judge a network on the photographs that no training saw.
 
     Of each of TEST_PHOTOGRAPHS five crops (the corners and the centre) are distorted at the strengths 0, 0.1, ..., 1
@@ -158,7 +165,7 @@ def held_out_correlations(network, crop=128, distortions=None):
     inside each series of 11 images, then averaged over the 20 series of a distortion.
 
     Args:
-        network (callable): (n, 3, h, w) in [0, 1] -> (n,) scores, higher is better.
+        network (Callable): (n, 3, h, w) in [0, 1] -> (n,) scores, higher is better.
         crop (int): Side of a crop in pixels.
         distortions (dict | None): Name -> distortion; default: DISTORTIONS.
 

@@ -3,16 +3,18 @@
 The folder's ``SHA256SUMS`` is what ``sha256sum -c`` reads. It matters: pyiqa publishes digests of most of its files
 only as the first eight digits in their names, and of some none at all.
 """
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 
 from basicsr_nriqa.files import write_atomically
 from basicsr_nriqa.iqa.catalogue import CATALOGUE
 from basicsr_nriqa.iqa.interface import MetricError
-from basicsr_nriqa.iqa.weights import SUMS, fetch, locate, recorded_sums, sha256, verified
+from basicsr_nriqa.iqa.weights import SUMS, WeightsFile, fetch, locate, recorded_sums, sha256, verified
 
 
-def needed_files(names):
+def needed_files(names: Iterable[str]) -> list[WeightsFile]:
     """The files of several metrics, each once.
 
     Args:
@@ -24,7 +26,8 @@ def needed_files(names):
     return list(dict.fromkeys(file for name in names for file in CATALOGUE[name].files))
 
 
-def fill_folder(files, folder, report=print):
+def fill_folder(files: Iterable[WeightsFile], folder: str | PathLike[str],
+                report: Callable[[str], object] = print) -> list[str]:
     """Bring files into a folder and record their sha256 there, file by file, so that a second run goes on.
 
     A file that is there and right stays, one that is there and wrong is replaced. What this machine has already is
@@ -32,7 +35,7 @@ def fill_folder(files, folder, report=print):
 
     Args:
         files (Iterable[WeightsFile]): The files.
-        folder (str | Path): Where to; made where it does not exist.
+        folder (str | PathLike): Where to; made where it does not exist.
         report (Callable[[str], None]): Gets a line on every file.
 
     Returns:
@@ -63,12 +66,12 @@ def fill_folder(files, folder, report=print):
     return failed
 
 
-def check_folder(folder, needed=()):
+def check_folder(folder: str | PathLike[str], needed: Collection[WeightsFile] = ()) -> tuple[list[str], list[str]]:
     """Compare a folder with its ``SHA256SUMS`` and with the digests that are published.
 
     Args:
-        folder (str | Path): The folder.
-        needed (Iterable[WeightsFile]): Files that must be there besides those in ``SHA256SUMS``.
+        folder (str | PathLike): The folder.
+        needed (Collection[WeightsFile]): Files that must be there besides those in ``SHA256SUMS``.
 
     Returns:
         tuple[list[str], list[str]]: Names of the files that are right, and a line on each that is not.
@@ -80,7 +83,8 @@ def check_folder(folder, needed=()):
     known = {file.name: file for file in [*needed_files(CATALOGUE), *needed]}
     names = {*sums, *(file.name for file in needed), *(name for name in known if (folder / name).is_file())}
     if not names:
-        raise MetricError(f'{folder}: no {SUMS} and no weights here.')
+        raise MetricError(f'{folder}: no {SUMS} and no weights here. Give the folder that scripts/download_weights.py '
+                          'filled.')
     right, problems = [], []
     for name in sorted(names):
         published = known[name].sha256 if name in known else ''
@@ -97,14 +101,14 @@ def check_folder(folder, needed=()):
     return right, problems
 
 
-def _is_right(path, file):
+def _is_right(path: Path, file: WeightsFile) -> bool:
     try:
         return bool(verified(path, file.sha256))
     except MetricError:
         return False
 
 
-def _cached(file, folder):
+def _cached(file: WeightsFile, folder: Path) -> Path | None:
     """A right copy elsewhere on this machine, or None."""
     try:
         path = locate(file)

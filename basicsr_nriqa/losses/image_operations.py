@@ -6,15 +6,17 @@ matrices of steps that follow each other can be multiplied first; and the gradie
 transposed, repeats to the bit, which that of PyTorch's own resizing on CUDA does not.
 """
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 _LUMA = (0.299, 0.587, 0.114)  # BT.601
 
 
-def resample(images, rows, columns):
+def resample(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Apply a matrix to each axis.
 
     Args:
@@ -28,7 +30,7 @@ def resample(images, rows, columns):
     return rows.to(images) @ images @ columns.to(images).mT
 
 
-def blur(images, sigma):
+def blur(images: Tensor, sigma: float) -> Tensor:
     """Gaussian blur, standard deviation ``sigma`` px, see :func:`blur_matrix`."""
     if not sigma:
         return images
@@ -36,7 +38,7 @@ def blur(images, sigma):
                               for length in images.shape[-2:]))
 
 
-def resize(images, height, width):
+def resize(images: Tensor, height: int, width: int) -> Tensor:
     """Bicubic, antialiased when shrinking, to ``height`` x ``width`` px."""
     if images.shape[-2:] == (height, width):
         return images
@@ -44,17 +46,18 @@ def resize(images, height, width):
                               for old, new in zip(images.shape[-2:], (height, width))))
 
 
-def _resize_matrix(length, size):
+def _resize_matrix(length: int, size: int) -> Tensor:
     return window_matrix(length, 0, size, size / length)
 
 
 @lru_cache(maxsize=64)
-def _kept(build, length, argument, dtype, device):
+def _kept(build: Callable[..., Tensor], length: int, argument: float, dtype: torch.dtype,
+          device: torch.device) -> Tensor:
     with torch.inference_mode(False):  # or autograd would refuse the matrix ever after
         return build(length, argument).to(device, dtype)
 
 
-def blur_matrix(length, sigma):
+def blur_matrix(length: int, sigma: float) -> Tensor:
     """A Gaussian blur of one axis whose borders are mirrored (... 1 0 | 0 1 2 ...).
 
     Then the matrix is symmetric, its rows and columns sum to 1, and its eigenvalues are those of the filter: the cosine
@@ -76,7 +79,7 @@ def blur_matrix(length, sigma):
     return _band(length, torch.arange(length)[:, None] + taps, kernel.expand(length, -1))
 
 
-def window_matrix(length, start, size, factor=1):
+def window_matrix(length: int, start: float, size: int, factor: float = 1) -> Tensor:
     """A window of one axis, resized: bicubic (Keys 1981), antialiased when shrinking, borders mirrored.
 
     Args:
@@ -96,19 +99,19 @@ def window_matrix(length, start, size, factor=1):
     return _band(length, index.long(), weights / weights.sum(1, keepdim=True))
 
 
-def _cubic(distance):
+def _cubic(distance: Tensor) -> Tensor:
     near = (1.5 * distance - 2.5) * distance**2 + 1
     far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
     return torch.where(distance <= 1, near, torch.where(distance <= 2, far, 0))
 
 
-def _band(length, index, weights):
+def _band(length: int, index: Tensor, weights: Tensor) -> Tensor:
     """The matrix that has these weights at these positions of an axis, those outside mirrored."""
     index = index % (2 * length)
     return weights.new_zeros(len(index), length).scatter_add_(1, torch.minimum(index, 2 * length - 1 - index), weights)
 
 
-def colour_matrix(gain, saturation, contrast):
+def colour_matrix(gain: Tensor, saturation: float, contrast: float) -> Tensor:
     """The matrix of :func:`recolour` for a gain of each channel, then saturation, then contrast; 1: as it is.
 
     Args:
@@ -123,7 +126,7 @@ def colour_matrix(gain, saturation, contrast):
     return contrast * (saturation * torch.eye(3).to(gain) + (1 - saturation) * grey) * gain
 
 
-def recolour(images, matrix, offset):
+def recolour(images: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
     """Colours times a matrix, plus an offset.
 
     Args:
@@ -138,7 +141,7 @@ def recolour(images, matrix, offset):
     return colours.unflatten(-1, images.shape[-2:])
 
 
-def jpeg(images, quality):
+def jpeg(images: Tensor, quality: float) -> Tensor:
     """Differentiable JPEG compression (Reich et al., "Differentiable JPEG: the devil is in the details", WACV 2024).
 
     Args:

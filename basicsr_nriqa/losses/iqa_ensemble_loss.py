@@ -1,10 +1,14 @@
 """Several quality metrics as one loss, a few of which are drawn at each call."""
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
 from basicsr.utils.registry import LOSS_REGISTRY
-from torch import nn
+from torch import Tensor, nn
 
-from basicsr_nriqa.iqa import MetricError, refuse_unknown
+from basicsr_nriqa.iqa import MetricError, MetricInfo, refuse_unknown
 from basicsr_nriqa.losses.iqa_loss import IQALoss
+from basicsr_nriqa.option_values import is_count
 from basicsr_nriqa.suggestion import suggest
 
 
@@ -18,10 +22,11 @@ class IQAEnsembleLoss(nn.Module):
 
     Args:
         metrics (dict[str, dict | None]): The members, by name: options of a loss, without ``type`` of
-            :class:`IQALoss`, whose ``metric`` is the member's name where it is not given.
+            :class:`~basicsr_nriqa.losses.iqa_loss.IQALoss`, whose ``metric`` is the member's name where it is not
+            given.
         per_step (int): k, from 1 to N. Default: 1.
-        defaults: Options of :class:`IQALoss` but ``metric``, for each member that is one (or a named one such as
-            ``LPIPSLoss``), has that option and does not give it itself.
+        **defaults (Any): Options of :class:`~basicsr_nriqa.losses.iqa_loss.IQALoss` but ``metric``, for each member
+            that is one (or a named one such as ``LPIPSLoss``), has that option and does not give it itself.
 
     Raises:
         MetricError: an argument is out of its range, or a member cannot be built; the message names it.
@@ -29,15 +34,15 @@ class IQAEnsembleLoss(nn.Module):
 
     DEFAULTS = IQALoss.OPTIONS - {'metric'}
 
-    def __init__(self, metrics, per_step=1, **defaults):
+    def __init__(self, metrics: dict[str, dict | None], per_step: int = 1, **defaults: Any) -> None:
         super().__init__()
         options = self.member_options({'metrics': metrics, 'per_step': per_step, **defaults})
         self.names, self.per_step = tuple(options), per_step
         self.members = nn.ModuleList(_build(name, one) for name, one in options.items())
-        self._best = 0.0  # what the members drawn last would give with their best scores
+        self._best: Tensor | float = 0.0  # what the members drawn last would give with their best scores
 
     @classmethod
-    def member_options(cls, options):
+    def member_options(cls, options: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """Complete options of the members, before anything is built; they themselves are not checked.
 
         Args:
@@ -59,13 +64,13 @@ class IQAEnsembleLoss(nn.Module):
             if not isinstance(one, (dict, type(None))):
                 raise MetricError(f'{cls.__name__}: metrics:{name}: expected options such as {{metric: maniqa, '
                                   f'loss_weight: -0.01}}, got {one!r}.')
-        if isinstance(per_step, bool) or not isinstance(per_step, int) or not 1 <= per_step <= len(metrics):
+        if not is_count(per_step) or per_step > len(metrics):
             raise MetricError(f'{cls.__name__}: per_step must be a whole number from 1 to the number of members, '
                               f'{len(metrics)}, got {per_step!r}.')
         defaults = {option: value for option, value in options.items() if option in cls.DEFAULTS}
         return {name: _complete(name, one or {}, defaults) for name, one in metrics.items()}
 
-    def forward(self, output, target=None):
+    def forward(self, output: Tensor, target: Tensor | None = None) -> Tensor:
         """Compute the loss.
 
         Args:
@@ -78,7 +83,8 @@ class IQAEnsembleLoss(nn.Module):
         Raises:
             MetricError: as the members; or one does not return one number.
         """
-        count, drawn = len(self.members), range(len(self.members))
+        count = len(self.members)
+        drawn: Sequence[int] = range(count)
         if self.per_step < count:
             drawn = torch.randperm(count)[:self.per_step].sort().values.tolist()
         losses = [self._loss(index, output, target) for index in drawn]
@@ -86,16 +92,16 @@ class IQAEnsembleLoss(nn.Module):
         distances = [_distance(self.members[index], value) for index, value in zip(drawn, values)]
         factor = count / self.per_step
         self._best = factor * (sum(values) - sum(distances))
-        return factor * sum(losses)
+        return factor * sum(losses[1:], losses[0])
 
-    def _loss(self, index, output, target):
+    def _loss(self, index: int, output: Tensor, target: Tensor | None) -> Tensor:
         loss = self.members[index](output, target)
         if not isinstance(loss, torch.Tensor) or loss.ndim:
             raise MetricError(f'{type(self).__name__}: metrics:{self.names[index]} does not return one number; only '
                               'losses of (output, gt) can be members.')
         return loss
 
-    def deficit(self, value):
+    def deficit(self, value: Tensor) -> Tensor:
         """How far a value of this loss is from the best that it could have been with the same draw, for balancers.
 
         That is N/k times the sum of the drawn members' distances from their best scores, an unbiased estimate of the
@@ -110,11 +116,12 @@ class IQAEnsembleLoss(nn.Module):
         return value - self._best
 
 
-def _distance(loss, value):
-    return loss.deficit(value) if hasattr(loss, 'deficit') else value
+def _distance(loss: nn.Module, value: Tensor) -> Tensor:
+    deficit = getattr(loss, 'deficit', None)
+    return value if deficit is None else deficit(value)
 
 
-def metrics_of(loss):
+def metrics_of(loss: nn.Module) -> list[MetricInfo]:
     """What is known of the quality metrics that a loss optimises.
 
     Args:
@@ -125,15 +132,16 @@ def metrics_of(loss):
     """
     if isinstance(loss, IQAEnsembleLoss):
         return [info for member in loss.members for info in metrics_of(member)]
-    return [loss.metric.info] if hasattr(loss, 'metric') else []
+    metric = getattr(loss, 'metric', None)
+    return [] if metric is None else [metric.info]
 
 
-def _registered(name):
+def _registered(name: object) -> Callable[..., nn.Module] | None:
     """The class, or None."""
     return LOSS_REGISTRY.get(name) if isinstance(name, str) and name in LOSS_REGISTRY else None
 
 
-def _complete(name, options, defaults):
+def _complete(name: str, options: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     options = {'type': IQALoss.__name__, **options}
     kind = _registered(options['type'])
     if kind is IQALoss:
@@ -142,13 +150,14 @@ def _complete(name, options, defaults):
     return {**{option: value for option, value in defaults.items() if option in taken}, **options}
 
 
-def _build(name, options):
+def _build(name: str, options: dict[str, Any]) -> nn.Module:
     where = f'{IQAEnsembleLoss.__name__}: metrics:{name}'
-    if _registered(options['type']) is None:
+    kind = _registered(options['type'])
+    if kind is None:
         raise MetricError(f"{where}: no loss is called '{options['type']}'"
                           f"{suggest(options['type'], LOSS_REGISTRY.keys())}.")
     try:
         # not build_loss: basicsr.losses may be what imports this plugin
-        return _registered(options['type'])(**{key: value for key, value in options.items() if key != 'type'})
+        return kind(**{key: value for key, value in options.items() if key != 'type'})
     except (TypeError, ValueError) as error:  # BasicSR's own losses take what they are given
         raise MetricError(f'{where}: {error}') from error

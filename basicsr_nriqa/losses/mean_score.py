@@ -1,17 +1,24 @@
 """The mean score of many images in the memory of few."""
+from collections.abc import Callable
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from basicsr_nriqa.losses.gradient_penalty import scores_and_gradient
 
+Scores = Callable[[Tensor, Tensor | None], Tensor]
 
-def mean_score(draw, output, target=None, draws=1, chunk=None, penalty=0):
+
+def mean_score(draw: Callable[[], Scores], output: Tensor, target: Tensor | None = None, draws: int = 1,
+               chunk: int | None = None, penalty: float = 0) -> Tensor:
     """The mean over draws and images of a metric's scores, plus ``penalty`` times the mean norm of their gradients.
 
     Unless it is plain, one draw of all images at once and no penalty, each part's gradient is computed at once and its
     graph freed, so that memory is that of one part; then there are no second derivatives.
 
     Args:
-        draw (callable): Gives a function of images (k,...) and their target or None that returns (k,) scores.
+        draw (Callable): Gives a function of images (k,...) and their target or None that returns (k,) scores.
         output (Tensor): (n,...); gradients flow to it.
         target (Tensor | None): The same shape.
         draws (int): How many times ``draw`` is called.
@@ -28,8 +35,10 @@ def mean_score(draw, output, target=None, draws=1, chunk=None, penalty=0):
 
 class _MeanOfParts(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, output, target, draw, draws, chunk, penalty):
-        wanted, total, count = ctx.needs_input_grad[0], 0, draws * len(output)
+    def forward(ctx: Any, output: Tensor, target: Tensor | None, draw: Callable[[], Scores], draws: int, chunk: int,
+                penalty: float) -> Tensor:
+        wanted, count = ctx.needs_input_grad[0], draws * len(output)
+        shares: list[Tensor] = []  # of the parts in the mean
         gradient = torch.zeros_like(output)
         images, sums = output.split(chunk), gradient.split(chunk)
         targets = [None] * len(images) if target is None else target.split(chunk)
@@ -41,12 +50,12 @@ class _MeanOfParts(torch.autograd.Function):
                     part_sum += part_gradient / count
                 else:
                     values = scores(part, reference)
-                total = total + values.sum() / count
+                shares.append(values.sum() / count)
         if wanted:
             ctx.save_for_backward(gradient)
-        return total
+        return sum(shares[1:], shares[0])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return gradient * ctx.saved_tensors[0], None, None, None, None, None

@@ -1,5 +1,7 @@
 """The nine losses of the paper's Table I under their own names, each with Table I's weight as default."""
+from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from basicsr.utils.registry import LOSS_REGISTRY
 
@@ -11,22 +13,26 @@ class NamedLoss(IQALoss):
     """An :class:`IQALoss` whose metric follows from its class and, where there are several, a variant.
 
     Args:
-        loss_weight (float | None): Default: Table I's.
-        variant (str | None): A key of ``VARIANTS``; default: its first.
-        options: All others of :class:`IQALoss` and of the metric.
+        loss_weight (float | None): What the mean score is multiplied with; its sign must train for better images.
+            Default: the metric's weight in Table I.
+        variant (str | None): Which of the metric's published weights, a key of ``VARIANTS``. Default: its first.
+        **options (Any): All others of :class:`~basicsr_nriqa.losses.iqa_loss.IQALoss` and of the metric.
     """
 
     OPTIONS = IQALoss.OPTIONS - {'metric'} | {'variant'}
-    VARIANTS = MappingProxyType({})
+    VARIANTS: Mapping[str, str] = MappingProxyType({})
 
-    def __init__(self, loss_weight=None, variant=None, **options):
+    def __init__(self, loss_weight: float | None = None, variant: str | None = None, **options: Any) -> None:
+        if 'metric' in options:
+            raise MetricError(f"{type(self).__name__} has its metric already: leave `metric` out, choose a `variant` "
+                              f"({', '.join(self.VARIANTS)}), or use `type: IQALoss`.")
         super().__init__(self.metric_name({'variant': variant}), loss_weight, **options)
 
     @classmethod
-    def metric_name(cls, options):
+    def metric_name(cls, options: dict[str, Any]) -> str:
         variant = options.get('variant') or next(iter(cls.VARIANTS))
         if not isinstance(variant, str) or variant not in cls.VARIANTS:
-            raise MetricError(f"{cls.__name__}: variant must be one of {', '.join(cls.VARIANTS)}, got '{variant}'.")
+            raise MetricError(f"{cls.__name__}: variant must be one of {', '.join(cls.VARIANTS)}, got {variant!r}.")
         return cls.VARIANTS[variant]
 
 

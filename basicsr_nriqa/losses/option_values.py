@@ -2,14 +2,15 @@
 import math
 
 from basicsr_nriqa.iqa import MetricError
+from basicsr_nriqa.option_values import is_number
 
 
-def check_number(option, value, lowest=0, highest=math.inf, unit=''):
+def check_number(option: str, value: object, lowest: float = 0, highest: float = math.inf, unit: str = '') -> None:
     """Refuse what is not a finite number in a range.
 
     Args:
         option (str): How the message calls it.
-        value: What was given.
+        value (object): What was given.
         lowest (float): The least that is allowed.
         highest (float): The most that is allowed.
         unit (str): Said after the range, such as `` px``.
@@ -17,12 +18,6 @@ def check_number(option, value, lowest=0, highest=math.inf, unit=''):
     Raises:
         MetricError: no number, not finite, or out of the range.
     """
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not (number and lowest <= value <= highest):
+    if not is_number(value, lowest, highest):
         wanted = f'of {lowest:g}{unit} or more' if highest == math.inf else f'from {lowest:g} to {highest:g}{unit}'
         raise MetricError(f'IQALoss: {option} must be a number {wanted}, got {value!r}.')
-
-
-def is_positive(value):
-    """Whether a value is a whole number above zero."""
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0

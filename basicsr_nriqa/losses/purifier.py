@@ -1,18 +1,24 @@
 """Fixed operations that take from an image what an artificial pattern usually lives in, before a metric sees it."""
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
+from typing import Any, Literal
+
+from torch import Tensor
 
 from basicsr_nriqa.iqa import MetricError, refuse_unknown
 from basicsr_nriqa.losses.image_operations import blur, jpeg, resize
 from basicsr_nriqa.losses.option_values import check_number
+
+# what may stand in an option file
+Operations = dict[str, float | bool] | Sequence[dict[str, float | bool]] | Literal[False] | None
 
 
 class Purifier:
     """Operations in a given order.
 
     Args:
-        operations (dict | list[dict] | None): The value of each operation, in order; a list of dicts of one entry each
-            where one comes twice. 0 or false: not at all.
+        operations (dict | Sequence[dict] | False | None): The value of each operation, in order; a list of dicts of one
+            entry each where one comes twice. 0 or false: not at all. Default: none.
 
             * ``blur``: Gaussian, standard deviation in px.
             * ``resize``: a factor between 0.1 and 1: bicubic and antialiased. The metric sees the smaller image.
@@ -23,8 +29,8 @@ class Purifier:
         MetricError: unknown operation, or a value that cannot be used.
     """
 
-    def __init__(self, operations=None):
-        entries = [] if operations is None or operations is False else operations
+    def __init__(self, operations: Operations = None) -> None:
+        entries: Any = [] if operations is None or operations is False else operations
         entries = [{name: value} for name, value in entries.items()] if isinstance(entries, Mapping) else entries
         if not isinstance(entries, (list, tuple)) or not all(isinstance(entry, Mapping) and len(entry) == 1
                                                              for entry in entries):
@@ -36,16 +42,16 @@ class Purifier:
         for name, value in self.steps:
             check_number(f"purify's {name}", value, *_RANGES[name])
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return bool(self.steps)
 
-    def __call__(self, images):
+    def __call__(self, images: Tensor) -> Tensor:
         """(..., 3, h, w) -> (..., 3, new h, new w); the images themselves if there is nothing to do."""
         for name, value in self.steps:
             images = _OPERATIONS[name](images, value)
         return images
 
-    def smallest(self, side):
+    def smallest(self, side: int) -> int:
         """The shortest side in px of which at least ``side`` px are left."""
         for name, value in reversed(self.steps):
             if name == 'resize':
@@ -53,13 +59,14 @@ class Purifier:
         return side
 
 
-def _resized(length, factor):
+def _resized(length: int, factor: float) -> int:
     return max(round(length * factor), 1)
 
 
-def _resize(images, factor):
-    return resize(images, *(_resized(length, factor) for length in images.shape[-2:]))
+def _resize(images: Tensor, factor: float) -> Tensor:
+    height, width = images.shape[-2:]
+    return resize(images, _resized(height, factor), _resized(width, factor))
 
 
-_OPERATIONS = {'blur': blur, 'resize': _resize, 'jpeg': jpeg}
-_RANGES = {'blur': (0, 16, ' px'), 'resize': (0.1, 1), 'jpeg': (1, 100)}
+_OPERATIONS: dict[str, Callable[[Tensor, float], Tensor]] = {'blur': blur, 'resize': _resize, 'jpeg': jpeg}
+_RANGES: dict[str, tuple[float, float, str]] = {'blur': (0, 16, ' px'), 'resize': (0.1, 1, ''), 'jpeg': (1, 100, '')}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import torch
+from torch import Tensor
 
 from basicsr_nriqa.iqa import MetricError, refuse_unknown
 from basicsr_nriqa.losses.image_operations import (
@@ -24,7 +25,8 @@ from basicsr_nriqa.losses.image_operations import (
 from basicsr_nriqa.losses.option_values import check_number
 
 # those that change quality hardly, and cost little
-DEFAULT = MappingProxyType({'shift': 2, 'flip': True, 'scale': 0.1, 'colour': 0.05, 'noise': 0.01})
+DEFAULT: Mapping[str, float | bool] = MappingProxyType(
+    {'shift': 2, 'flip': True, 'scale': 0.1, 'colour': 0.05, 'noise': 0.01})
 _SWITCHES = ('flip', 'rotate')
 _HIGHEST = MappingProxyType({'shift': 64, 'scale': 1, 'colour': 1, 'noise': 1, 'blur': 16, 'jpeg': 100})
 
@@ -36,20 +38,20 @@ class Transform:
     Attributes:
         flip (bool): Left becomes right.
         quarter_turns (int): Then so many rotations by 90 degrees.
-        matrices (list | None): Then the rows' and the columns' matrix of shift, scale and blur.
-        colour (tuple | None): Then a matrix and an offset.
+        matrices (tuple[Tensor, Tensor] | None): Then the rows' and the columns' matrix of shift, scale and blur.
+        colour (tuple[Tensor, Tensor] | None): Then a matrix and an offset.
         noise (Tensor | None): (3,h,w), then added.
         quality (float | None): Of a JPEG compression after all that.
     """
 
     flip: bool = False
     quarter_turns: int = 0
-    matrices: list | None = None
-    colour: tuple | None = None
-    noise: torch.Tensor | None = None
+    matrices: tuple[Tensor, Tensor] | None = None
+    colour: tuple[Tensor, Tensor] | None = None
+    noise: Tensor | None = None
     quality: float | None = None
 
-    def __call__(self, images, noisy=True):
+    def __call__(self, images: Tensor, noisy: bool = True) -> Tensor:
         """Transform images.
 
         Args:
@@ -80,8 +82,8 @@ class RandomTransforms:
     motion.
 
     Args:
-        strengths (bool | dict | None): True: ``DEFAULT``; or the strength of each operation, 0 or false for none. They
-            are applied in this order:
+        strengths (bool | Mapping | None): True: ``DEFAULT``; or the strength of each operation, 0 or false for none.
+            They are applied in this order:
 
             * ``flip``: true: left and right change places in half of the draws.
             * ``rotate``: true: by a multiple of 90 degrees.
@@ -100,22 +102,22 @@ class RandomTransforms:
         MetricError: unknown operation, or a strength that cannot be used.
     """
 
-    def __init__(self, strengths=None):
-        if strengths is True:
-            strengths = DEFAULT
-        if not (strengths is None or strengths is False or isinstance(strengths, Mapping)):
+    def __init__(self, strengths: bool | Mapping[str, float | bool] | None = None) -> None:
+        if strengths is None or strengths is False:
+            strengths = {}
+        given = DEFAULT if strengths is True else strengths
+        if not isinstance(given, Mapping):
             raise MetricError('IQALoss: transforms must be true or strengths by name such as {shift: 2, flip: true}, '
                               f'got {strengths!r}.')
-        strengths = dict(strengths or {})
-        refuse_unknown('IQALoss: transforms', strengths, sorted((*_SWITCHES, *_HIGHEST)))
-        for name, strength in strengths.items():
+        refuse_unknown('IQALoss: transforms', given, sorted((*_SWITCHES, *_HIGHEST)))
+        for name, strength in given.items():
             _check_strength(name, strength)
-        self.strengths = {name: strength for name, strength in strengths.items() if strength}
+        self.strengths = {name: strength for name, strength in given.items() if strength}
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return bool(self.strengths)
 
-    def draw(self, height, width, smallest=1):
+    def draw(self, height: int, width: int, smallest: int = 1) -> Transform:
         """Draw a transformation.
 
         Args:
@@ -128,18 +130,18 @@ class RandomTransforms:
         """
         strength = self.strengths
         flip = 'flip' in strength and torch.rand(()).item() < 0.5
-        turns = torch.randint(4, ()).item() if 'rotate' in strength else 0
+        turns = int(torch.randint(4, ())) if 'rotate' in strength else 0
         size = (width, height) if turns % 2 else (height, width)
         matrices = None
         if strength.keys() & {'shift', 'scale', 'blur'}:
             matrices = self._draw_matrices(size, smallest)
-            size = [len(matrix) for matrix in matrices]
+            size = (len(matrices[0]), len(matrices[1]))
         colour = _draw_colour(strength['colour']) if 'colour' in strength else None
         noise = _uniform(0, strength['noise']) * torch.randn(3, *size) if 'noise' in strength else None
         quality = _uniform(strength['jpeg'], 100) if 'jpeg' in strength else None
         return Transform(flip, turns, matrices, colour, noise, quality)
 
-    def _draw_matrices(self, size, smallest):
+    def _draw_matrices(self, size: tuple[int, int], smallest: int) -> tuple[Tensor, Tensor]:
         shift, scale, blur = (self.strengths.get(name, 0) for name in ('shift', 'scale', 'blur'))
         windows = [_window(length, shift, scale, smallest) for length in size]
         least = max(1 / (1 + scale), *(window / length for window, length in zip(windows, size)))
@@ -147,31 +149,34 @@ class RandomTransforms:
         spare = [length - window / factor for window, length in zip(windows, size)]
         moved = spare if scale else [min(2 * shift, room) for room in spare]  # less than the whole px left out
         starts = [(room - most) / 2 + _uniform(0, most) for room, most in zip(spare, moved)]
-        matrices = [window_matrix(length, start, window, factor).float()  # half the time of float64, and precise enough
-                    for length, start, window in zip(size, starts, windows)]
+        # float32: half the time of float64, and precise enough
+        rows, columns = (window_matrix(length, start, window, factor).float()
+                         for length, start, window in zip(size, starts, windows))
         sigma = _uniform(0, blur) if blur else 0
-        return [blur_matrix(len(matrix), sigma).float() @ matrix for matrix in matrices] if sigma else matrices
+        if sigma:
+            rows, columns = (blur_matrix(len(matrix), sigma).float() @ matrix for matrix in (rows, columns))
+        return rows, columns
 
 
-def _window(length, shift, scale, smallest):
+def _window(length: int, shift: float, scale: float, smallest: int) -> int:
     """What is seen of an axis: always so many pixels, because backends prepare anew for each new size."""
     moved = length - math.ceil(2 * shift)
     moved = length if moved < smallest else moved
     return max(math.floor(moved / (1 + scale)), min(smallest, moved))
 
 
-def _draw_colour(strength):
+def _draw_colour(strength: float) -> tuple[Tensor, Tensor]:
     jitter = strength * (2 * torch.rand(8) - 1)
     saturation, contrast = (1 + jitter[3:5]).tolist()
     matrix = colour_matrix(1 + jitter[:3], saturation, contrast)
     return matrix, jitter[5:] / 2 + (1 - contrast) / 2  # contrast turns about the middle of [0,1]
 
 
-def _uniform(low, high):
+def _uniform(low: float, high: float) -> float:
     return low + (high - low) * torch.rand(()).item()
 
 
-def _check_strength(name, strength):
+def _check_strength(name: str, strength: object) -> None:
     if strength is False:
         return
     if name in _SWITCHES:

@@ -1,10 +1,9 @@
 """Total variation (Rudin et al. 1992), squared, as the code of SRGAN in PyTorch and of iSeeBetter has it."""
-import math
-
 from basicsr.utils.registry import LOSS_REGISTRY
-from torch import nn
+from torch import Tensor, nn
 
 from basicsr_nriqa.iqa import MetricError
+from basicsr_nriqa.option_values import is_number
 
 
 @LOSS_REGISTRY.register()
@@ -12,20 +11,19 @@ class TotalVariationLoss(nn.Module):
     """``loss_weight`` times twice the mean squared difference of vertical neighbours plus that of horizontal ones.
 
     Args:
-        loss_weight (float): 0 or more. Default: 2e-8, as published.
+        loss_weight (float): Factor of the loss, 0 or more. Default: 2e-8, as published.
 
     Raises:
         MetricError: loss_weight is no such number.
     """
 
-    def __init__(self, loss_weight=2e-8):
+    def __init__(self, loss_weight: float = 2e-8) -> None:
         super().__init__()
-        if isinstance(loss_weight, bool) or not isinstance(loss_weight, (int, float)) \
-                or not 0 <= loss_weight < math.inf:
+        if not is_number(loss_weight, 0):
             raise MetricError(f'TotalVariationLoss: loss_weight must be a number, 0 or more, got {loss_weight!r}.')
         self.loss_weight = loss_weight
 
-    def forward(self, output, target=None):
+    def forward(self, output: Tensor, target: Tensor | None = None) -> Tensor:
         """Compute the loss.
 
         Args:
@@ -41,4 +39,5 @@ class TotalVariationLoss(nn.Module):
         if output.ndim not in (4, 5) or min(output.shape[-2:]) < 2:
             raise MetricError('TotalVariationLoss takes (n,3,h,w) or (n,t,3,h,w) of 2 px a side or more, got '
                               f'{tuple(output.shape)}.')
-        return 2 * self.loss_weight * sum(output.diff(dim=dim).square().mean() for dim in (-2, -1))
+        vertical, horizontal = (output.diff(dim=dim).square().mean() for dim in (-2, -1))
+        return 2 * self.loss_weight * (vertical + horizontal)

@@ -23,13 +23,17 @@ A larger batch shrinks all norms alike, so the weights hold for any. They depend
 be that of the training (``gt_size``).
 """
 import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
 from basicsr.archs import build_network
 from basicsr.losses.basic_loss import CharbonnierLoss
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from basicsr_nriqa.checkpoints import load_pretrained
@@ -38,10 +42,14 @@ from basicsr_nriqa.data.clip_dataset import ClipTestDataset
 from basicsr_nriqa.data.errors import DataError
 from basicsr_nriqa.iqa import metric_info
 from basicsr_nriqa.losses.iqa_loss import IQALoss
+from basicsr_nriqa.models.option_errors import made_from
 from basicsr_nriqa.options import OptionsError, read_options
+from basicsr_nriqa.suggestion import suggest
 
-RULES = ('value', 'gradient')
+Rule = Literal['value', 'gradient']
+RULES: tuple[Rule, Rule] = ('value', 'gradient')
 PIXEL = 'charbonnier'
+Loss: TypeAlias = IQALoss | CharbonnierLoss
 _FRAMES = 7  # of a clip: those of Vimeo-90K, and the paper's limit for all videos
 
 
@@ -62,22 +70,24 @@ class Crops:
         DataError: the data are missing, damaged or of the wrong size, or the crops do not fit; now or when read.
     """
 
-    def __init__(self, gt, lq, scale=4, clips=20, crop=256, seed=0):
+    def __init__(self, gt: str | Path, lq: str | Path, scale: int = 4, clips: int = 20, crop: int = 256,
+                 seed: int = 0) -> None:
         kinds = ['lmdb' if Path(root).suffix == '.lmdb' else 'disk' for root in (gt, lq)]
         if kinds[0] != kinds[1]:
             raise DataError(f'GT {gt} and LR {lq}: give two databases (.lmdb) or two folders.')
         if crop % scale:
-            raise DataError(f'crop: {crop} is not divisible by the scale {scale}.')
+            raise DataError(f'crop: {crop} is not divisible by the scale {scale}; '
+                            f'{max(1, crop // scale) * scale} is.')
         self.dataset = ClipTestDataset({'dataroot_gt': gt, 'dataroot_lq': lq, 'io_backend': {'type': kinds[0]},
                                         'scale': scale, 'num_frame': _FRAMES})
         self.scale, self.crop, self.seed = scale, crop, seed
         order = torch.randperm(len(self.dataset), generator=torch.Generator().manual_seed(seed))
         self.chosen = order[:clips].tolist()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.chosen)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         generator = torch.Generator().manual_seed(self.seed)
         side = self.crop // self.scale
         for index in self.chosen:
@@ -91,12 +101,12 @@ class Crops:
                         for kind, factor in (('lq', 1), ('gt', self.scale)))
 
 
-def bicubic(scale):
+def bicubic(scale: int) -> Callable[[Tensor], Tensor]:
     """A function that enlarges clips (n,t,3,h,w) -> (n,t,3,s*h,s*w) as :func:`imresize`; not clipped."""
     return lambda lq: imresize(lq.flatten(0, 1), scale).unflatten(0, lq.shape[:2])
 
 
-def trained_network(path):
+def trained_network(path: str | Path) -> nn.Module:
     """The network that training with an option file would start from.
 
     Args:
@@ -113,17 +123,20 @@ def trained_network(path):
     """
     options = read_options(path)
     network_opt, checkpoint = options.get('network_g'), (options.get('path') or {}).get('pretrain_network_g')
-    if not isinstance(network_opt, dict) or 'type' not in network_opt or not checkpoint:
-        raise OptionsError(f'{path}: network_g:type and path:pretrain_network_g are needed to make the output.')
-    try:
+    if not isinstance(network_opt, dict) or not isinstance(network_opt.get('type'), str):
+        raise OptionsError(f'{path}: network_g is missing, or its type; that network makes the output.')
+    if not checkpoint:
+        raise OptionsError(f'{path}: path:pretrain_network_g is missing; it names the weights that make the output.')
+    if network_opt['type'] not in ARCH_REGISTRY:
+        raise OptionsError(f"{path}: network_g:type: no network is called '{network_opt['type']}'"
+                           f"{suggest(network_opt['type'], ARCH_REGISTRY.keys())}.")
+    with made_from(f'{path}: network_g', network_opt['type']):
         network = build_network(network_opt)
-    except (KeyError, TypeError) as error:
-        raise OptionsError(f'{path}: network_g: {error.args[0]}') from None
     load_pretrained(network, checkpoint)
     return network.eval().requires_grad_(False)
 
 
-def unit_losses(metrics):
+def unit_losses(metrics: Iterable[str]) -> dict[str, Loss]:
     """The Charbonnier loss and one loss for each metric, all with the weight 1 or, where higher is better, -1.
 
     Returns:
@@ -152,23 +165,23 @@ class Measurement:
     name: str
     sign: int
     on_gt: bool
-    scores: tuple
-    norms: tuple
+    scores: tuple[float, ...]
+    norms: tuple[float, ...]
 
     @property
-    def typical(self):
+    def typical(self) -> float:
         return float(np.median(self.scores))
 
     @property
-    def quartiles(self):
+    def quartiles(self) -> tuple[float, float]:
         return tuple(np.quantile(self.scores, (0.25, 0.75)).tolist())
 
     @property
-    def norm(self):
+    def norm(self) -> float:
         return float(np.median(self.norms))
 
     @property
-    def problem(self):
+    def problem(self) -> str:
         """Why no weight follows from this, or nothing. One clip without a finite gradient would end a training."""
         for what, values in (('score', self.scores), ('gradient', self.norms)):
             bad = sum(not math.isfinite(value) for value in values)
@@ -178,7 +191,7 @@ class Measurement:
             return f'its gradient is zero on {self.norms.count(0)} of {len(self.norms)} clips'
         return '' if self.typical else 'its typical score is zero'
 
-    def weight(self, pixel, share, rule):
+    def weight(self, pixel: 'Measurement', share: float, rule: Rule) -> float:
         """The ``loss_weight`` that a rule proposes, with its sign.
 
         Args:
@@ -191,7 +204,8 @@ class Measurement:
         return self.sign * share * pixel.norm / self.norm
 
 
-def measure(losses, crops, restore, seed=0, device='cpu', progress=True):
+def measure(losses: dict[str, Loss], crops: Crops, restore: Callable[[Tensor], Tensor], seed: int = 0,
+            device: str | torch.device = 'cpu', progress: bool = True) -> dict[str, Measurement]:
     """Measure losses.
 
     Args:
@@ -209,7 +223,7 @@ def measure(losses, crops, restore, seed=0, device='cpu', progress=True):
         ValueError: the output is not of GT's size, is too small for a metric or not finite; or it equals GT, so that
             there is no pixel loss to compare with.
     """
-    measured = {name: ([], []) for name in losses}
+    measured: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in losses}
     bar = tqdm(total=len(crops) * len(losses), desc='measuring', disable=not progress)
     with bar, torch.random.fork_rng(devices=[]):
         for index, (lq, gt) in enumerate(crops):
@@ -218,7 +232,7 @@ def measure(losses, crops, restore, seed=0, device='cpu', progress=True):
                 output = restore(lq)
             if output.shape != gt.shape:
                 raise ValueError(f'the output is {tuple(output.shape)} and GT {tuple(gt.shape)}: the network does not '
-                                 'enlarge by the scale of the data.')
+                                 'enlarge by the scale of the data. Give LR and GT of its scale.')
             for name, loss in losses.items():
                 bar.set_postfix_str(name)
                 torch.manual_seed(seed + index)
@@ -228,16 +242,17 @@ def measure(losses, crops, restore, seed=0, device='cpu', progress=True):
     measurements = {name: Measurement(name, int(losses[name].loss_weight), _on_gt(losses[name]), *map(tuple, values))
                     for name, values in measured.items()}
     if measurements[PIXEL].problem:
-        raise ValueError(f'the Charbonnier loss of the output cannot be compared with: {measurements[PIXEL].problem}. '
-                         'Is LR the same as GT, or the network broken?')
+        raise ValueError('Nothing can be compared with the Charbonnier loss of the output: '
+                         f'{measurements[PIXEL].problem}. Check that the output is not GT itself, and that the '
+                         'checkpoint is sound.')
     return measurements
 
 
-def _on_gt(loss):
+def _on_gt(loss: Loss) -> bool:
     return isinstance(loss, IQALoss) and not loss.metric.info.full_reference
 
 
-def _score_and_norm(loss, output, gt):
+def _score_and_norm(loss: Loss, output: Tensor, gt: Tensor) -> tuple[float, float]:
     """The gradient as VideoIQAModel takes it."""
     leaf = output.detach().requires_grad_()
     value = loss(leaf, gt)
@@ -248,7 +263,7 @@ def _score_and_norm(loss, output, gt):
     return value.item() / loss.loss_weight, torch.linalg.vector_norm(gradient.double()).item()
 
 
-def console_table(measurements, share):
+def console_table(measurements: dict[str, Measurement], share: float) -> str:
     """Measurements and the weights by both rules as aligned plain text."""
     rows = [('', 'measured on', 'typical', 'quartiles', 'gradient norm', *(f'by {rule}' for rule in RULES))]
     for name, item in measurements.items():
@@ -265,7 +280,7 @@ def console_table(measurements, share):
                               ' of the Charbonnier loss.'])
 
 
-def options_block(measurements, share, rule, origin=''):
+def options_block(measurements: dict[str, Measurement], share: float, rule: Rule, origin: str = '') -> str:
     """``iqa_opt`` with a loss for each metric, as YAML to paste under ``train:`` (or to load as it is).
 
     Args:
@@ -292,5 +307,5 @@ def options_block(measurements, share, rule, origin=''):
     return ''.join(f'  {line}\n' for line in lines)
 
 
-def _two_digits(number):
+def _two_digits(number: float) -> str:
     return f'{number:#.2g}'  # '#' keeps the point, without which YAML 1.1 reads 5e-05 as text

@@ -1,10 +1,12 @@
 """The guard of a training: watches its validations for what the paper saw with artifacts, and says when to end it."""
 import math
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from basicsr.utils import get_root_logger
-from torch import distributed
+from torch import Tensor, distributed, nn
 
 from basicsr_nriqa.iqa import metric_info
 from basicsr_nriqa.losses import IQAEnsembleLoss, metrics_of
@@ -18,8 +20,14 @@ from basicsr_nriqa.study.gaming import score_perturbed
 from basicsr_nriqa.study.spectrum import BLOCK, DifferenceSpectrum
 from basicsr_nriqa.training.state import CheckpointError
 
-_ANEW = 'Start anew (without --auto_resume), or leave val:guard out.'
+_ANEW = 'start anew (without --auto_resume), or leave val:guard out.'
 _NOT_OF_A_METRIC = ('type', 'metric', 'better', 'batch', 'crop_border', 'device')
+
+
+class ScalarLog(Protocol):
+    """TensorBoard's ``SummaryWriter``, as far as validations use it."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None: ...
 
 
 class Guard:
@@ -35,7 +43,7 @@ class Guard:
         options (GuardOptions): What is checked, and what is done.
         lower_better (dict[str, bool]): Of the entries of ``val.metrics``.
         optimised (dict[str, dict]): No-reference metric that a loss optimises -> its options for measuring.
-        no_reference (Container[str]): Names of the losses that optimise them.
+        no_reference (Collection[str]): Names of the losses that optimise them.
         folder (str | Path): Where the frames of the start are kept.
 
     Attributes:
@@ -47,20 +55,25 @@ class Guard:
         OptionsError: weights shall be lowered, and there is no loss to lower.
     """
 
-    def __init__(self, options, lower_better, optimised, no_reference, folder):
+    def __init__(self, options: GuardOptions, lower_better: dict[str, bool], optimised: dict[str, dict[str, Any]],
+                 no_reference: Collection[str], folder: str | Path) -> None:
         if options.action == 'lower' and not no_reference:
-            raise OptionsError('val:guard:action: no loss is a no-reference metric, whose weight could be lowered; say '
-                               'stop.')
+            raise OptionsError('val:guard:action: lower is for losses that are no-reference metrics, and there is '
+                               'none. Use stop.')
         self.options, self.lower_better, self.no_reference = options, lower_better, no_reference
         self.optimised = {} if options.least_kept is None else optimised
-        self.rule = ArtifactRule(**({} if options.least_kept is None else {'least_kept': options.least_kept}))
+        self.rule = ArtifactRule() if options.least_kept is None else ArtifactRule(least_kept=options.least_kept)
         self.frames = StartFrames(folder)
-        self.start = {}  # set: {'means': {metric: mean}, 'clips': {clip: {'scores': and 'digest': of its Look}}}
-        self.factor, self.violations, self.good, self.stopped = 1.0, 0, None, None
-        self._failed, self._scalars = [], {}  # of the running validation
+        # set: {'means': {metric: mean}, 'clips': {clip: {'scores': and 'digest': of its Look}}}
+        self.start: dict[str, dict[str, Any]] = {}
+        self.factor, self.violations = 1.0, 0
+        self.good: int | None = None
+        self.stopped: int | None = None
+        self._failed: list[str] = []  # of the running validation
+        self._scalars: dict[str, float] = {}
 
     @classmethod
-    def of(cls, opt, losses, lower_better):
+    def of(cls, opt: dict[str, Any], losses: dict[str, nn.Module], lower_better: dict[str, bool]) -> 'Guard | None':
         """The guard that complete training options ask for.
 
         Args:
@@ -86,11 +99,11 @@ class Guard:
         return cls(GuardOptions(**val['guard']), lower_better, optimised, no_reference,
                    Path(opt['path']['experiments_root'], 'guard'))
 
-    def weigh(self, name, gradient):
+    def weigh(self, name: str, gradient: Tensor) -> Tensor:
         """The gradient of a loss at the output, lowered if it is to be."""
         return gradient if self.factor == 1 or name not in self.no_reference else gradient * self.factor
 
-    def watched(self, iteration, dataset, clips):
+    def watched(self, iteration: int, dataset: str, clips: Sequence[str]) -> frozenset[str]:
         """The clips of a set to :meth:`look` at.
 
         Args:
@@ -110,17 +123,17 @@ class Guard:
             return frozenset(clips[index * len(clips) // count] for index in range(count))
         return self._watched_at_start(dataset, clips)
 
-    def _watched_at_start(self, dataset, clips):
+    def _watched_at_start(self, dataset: str, clips: Sequence[str]) -> frozenset[str]:
         if dataset not in self.start:
             raise OptionsError(f'val:guard: {dataset} was no validation set when this training started, so there is '
-                               f'nothing to compare it with. Take it out. {_ANEW}')
+                               f'nothing to compare it with. Take it out, {_ANEW}')
         chosen = frozenset(self.start[dataset]['clips'])
         if not chosen <= set(clips):
             raise OptionsError(f'val:guard: the validation set {dataset} lacks clips that were looked at when the '
-                               f"training started: {', '.join(sorted(chosen - set(clips)))}. Restore them. {_ANEW}")
+                               f"training started: {', '.join(sorted(chosen - set(clips)))}. Restore them, {_ANEW}")
         return chosen
 
-    def look(self, iteration, dataset, item, result):
+    def look(self, iteration: int, dataset: str, item: dict[str, Any], result: Tensor) -> Look:
         """Measure a clip, on the rank that has it; at the start keep its frames.
 
         Args:
@@ -153,12 +166,12 @@ class Guard:
             if start.shape != frames.shape:
                 raise OptionsError(f'val:guard: the clip {clip} of {dataset} is now {tuple(frames.shape)} (frames, '
                                    f'channels, height, width), and was {tuple(start.shape)} when this training '
-                                   f'started. Restore the set and its options. {_ANEW}')
+                                   f'started. Restore the set and its options, {_ANEW}')
             spectrum = DifferenceSpectrum()
             spectrum.add(frames, start.to(frames.device))
         return Look(scores, spectrum, digest)
 
-    def take(self, iteration, dataset, scores, looks):
+    def take(self, iteration: int, dataset: str, scores: dict[str, dict[str, float]], looks: dict[str, Look]) -> None:
         """Note what the validation of a set has found, and log it.
 
         Args:
@@ -191,7 +204,7 @@ class Guard:
         else:
             get_root_logger().info(' '.join([f'Guard, {dataset}: passed.', *passed]))
 
-    def judge(self, iteration, tb_logger=None):
+    def judge(self, iteration: int, tb_logger: ScalarLog | None = None) -> bool:
         """All sets are validated: decide. All ranks call, and come to what rank 0 does.
 
         Args:
@@ -227,10 +240,11 @@ class Guard:
                 tb_logger.add_scalar(name, value, iteration)
         return not failed
 
-    def _check_comparable(self):
+    def _check_comparable(self) -> None:
         for name in self.options.anchors:
             if not any(name in start['means'] for start in self.start.values()):
-                raise OptionsError(f'val:guard:anchors:{name}: no validation set has GT, with which it compares.')
+                raise OptionsError(f'val:guard:anchors:{name}: it compares with GT, and no validation set has any. '
+                                   'Give one a dataroot_gt, or leave this anchor out.')
         for dataset, start in self.start.items():
             scores = [(f'anchors:{name}', start['means'].get(name, 0)) for name in self.options.anchors]
             scores += [(f'least_kept (of {name})', score) for kept in start['clips'].values()
@@ -238,19 +252,19 @@ class Guard:
             for check, score in scores:
                 if math.isnan(score):
                     raise OptionsError(f'val:guard:{check}: the score of the start network on {dataset} is NaN, so '
-                                       'there is nothing to compare with. Leave this check, or the clips that have no '
-                                       'score, out.')
+                                       'there is nothing to compare with. Leave this check out, or the clips that have '
+                                       'no score.')
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """All that a resumed training needs to decide as the uninterrupted one, besides the frames."""
         return {name: getattr(self, name) for name in ('start', 'factor', 'violations', 'good', 'stopped')}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a :meth:`state_dict`."""
         for name, value in state.items():
             setattr(self, name, value)
 
-    def check_start(self, sets):
+    def check_start(self, sets: dict[str, Sequence[str]]) -> None:
         """Check, before a resumed training goes on, that all is there that the options ask to compare with.
 
         The start network itself is not, so that nothing of it could be made again.
@@ -278,19 +292,19 @@ class Guard:
         for dataset, clip in watched if self.options.spectrum else ():
             self._check_frames(dataset, clip)
 
-    def _check_frames(self, dataset, clip):
+    def _check_frames(self, dataset: str, clip: str) -> None:
         if self.frames.digest(dataset, clip) != self.start[dataset]['clips'][clip]['digest']:
             raise CheckpointError(f'{self.frames.folder / dataset / clip}: missing or damaged. It is the output of the '
                                   'start network, with which val:guard compares. Restore it, set val:guard:spectrum to '
                                   'false, or start anew (without --auto_resume).')
 
 
-def _not_measured(what):
+def _not_measured(what: str) -> OptionsError:
     return OptionsError(f'val:guard: {what} was not measured when this training started, so there is nothing to '
-                        f'compare with. {_ANEW}')
+                        f'compare with. Leave it out, {_ANEW}')
 
 
-def _optimised(loss, options):
+def _optimised(loss: nn.Module, options: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """No-reference metrics of a loss -> the option ``weights`` that it gives them, if any."""
     if isinstance(loss, IQAEnsembleLoss):
         members = zip(loss.members, loss.member_options(options).values())
@@ -299,7 +313,7 @@ def _optimised(loss, options):
     return {info.name: weights for info in metrics_of(loss) if not info.full_reference}
 
 
-def _of_rank_0(value):
+def _of_rank_0(value: bool) -> bool:
     if not (distributed.is_available() and distributed.is_initialized()):
         return value
     values = [value]

@@ -1,9 +1,9 @@
 """What a validation looks like beside that of the start network: sentences, and numbers for TensorBoard."""
 import math
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from basicsr_nriqa.study.artifact_flags import artifact_flags, strongest_peak
+from basicsr_nriqa.study.artifact_flags import ArtifactRule, artifact_flags, strongest_peak
 from basicsr_nriqa.study.artifacts import SETTINGS, perturbed_gains
 from basicsr_nriqa.study.equation_1 import relative_gain
 from basicsr_nriqa.study.metric_names import shown_name
@@ -20,7 +20,7 @@ class Look(NamedTuple):
         digest (str | None): At the start: of the frames that were kept.
     """
 
-    scores: dict
+    scores: dict[str, dict[str, float]]
     spectrum: DifferenceSpectrum | None = None
     digest: str | None = None
 
@@ -35,12 +35,12 @@ class Findings:
         scalars (dict[str, float]): Name -> number, of all of them.
     """
 
-    failed: list = field(default_factory=list)
-    passed: list = field(default_factory=list)
-    scalars: dict = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
+    passed: list[str] = field(default_factory=list)
+    scalars: dict[str, float] = field(default_factory=dict)
 
 
-def worsening(start, now, lower_better):
+def worsening(start: float, now: float, lower_better: bool) -> float:
     """By how many percent of its value at the start a score is worse; negative: better (equation 1, turned round).
 
     Of a start of 0 or infinity nothing is a part: infinite, unless nothing changed. NaN where a score is NaN.
@@ -54,7 +54,8 @@ def worsening(start, now, lower_better):
     return -relative_gain(start, now, lower_better)
 
 
-def compare_means(anchors, lower_better, start, now):
+def compare_means(anchors: dict[str, float], lower_better: dict[str, bool], start: dict[str, float],
+                  now: dict[str, float]) -> Findings:
     """Hold the means of a set to the anchors.
 
     Args:
@@ -75,7 +76,8 @@ def compare_means(anchors, lower_better, start, now):
     return findings
 
 
-def compare_clips(rule, lower_better, start, now):
+def compare_clips(rule: ArtifactRule, lower_better: dict[str, bool], start: dict[str, dict[str, Any]],
+                  now: dict[str, Look]) -> Findings:
     """Judge what the watched clips of a set showed.
 
     Args:
@@ -102,12 +104,13 @@ def compare_clips(rule, lower_better, start, now):
                 findings.passed.append(f'{100 * min(kept):.0f} % of the gain in {shown_name(metric)} are kept (at '
                                        f'least {100 * rule.least_kept:g} %).')
     spectra = [look.spectrum for look in now.values() if look.spectrum is not None]
+    spectrum: dict[str, Any]
     spectrum = DifferenceSpectrum.merged(spectra).result() if spectra else {'peaks': [], 'blocks': 0}
     flags = artifact_flags([{'model': '', 'loss': '', 'dataset': '', 'gaming': gaming, 'spectrum': spectrum,
                              'settings': SETTINGS}], rule)
     findings.failed += [flag.reason for flag in flags]
-    if spectrum['peaks'] and spectrum['blocks'] >= rule.least_blocks:
-        peak = strongest_peak(spectrum, rule)
+    peak = strongest_peak(spectrum, rule)
+    if peak and spectrum['blocks'] >= rule.least_blocks:
         findings.scalars.update(peak_ratio=peak['ratio'], peak_amplitude=peak['amplitude'])
         if not any(flag.rule == 'spectrum' for flag in flags):
             findings.passed.append(f'The strongest peak in the spectrum is {peak["ratio"]:.1f} times above its '

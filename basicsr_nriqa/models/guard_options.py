@@ -1,15 +1,18 @@
 """Options of the guard, ``val: guard``."""
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from typing import Any
 
+from basicsr_nriqa.option_definitions.known import GUARD
+from basicsr_nriqa.option_definitions.option import Option
 from basicsr_nriqa.study.artifact_flags import ArtifactRule
 from basicsr_nriqa.suggestion import suggest
 
-ACTIONS = ('stop', 'lower')
+_PERCENT = Option(float, least=0, nullable=False)
 
 
 @dataclass(frozen=True)
 class GuardOptions:
-    """What a training must not lose, and what is done if it does. :func:`guard_problems` checks the values.
+    """What a training must not lose, and what is done if it does. ``guard_problems`` checks the values.
 
     Attributes:
         anchors (dict[str, float]): Entry of ``val.metrics`` -> by how many percent of its value at the start its mean
@@ -32,18 +35,7 @@ class GuardOptions:
     factor: float = 0.5
 
 
-_EXPECTED = {
-    'anchors': ('percent by entry of val:metrics, such as {psnr: 1}', lambda value: isinstance(value, dict)),
-    'least_kept': ('a number from 0 to 1, or null', lambda value: value is None or (_is_number(value)
-                                                                                    and 0 <= value <= 1)),
-    'spectrum': ('true or false', lambda value: isinstance(value, bool)),
-    'clips': ('a whole number, 1 or more', lambda value: type(value) is int and value >= 1),
-    'patience': ('a whole number, 1 or more', lambda value: type(value) is int and value >= 1),
-    'action': (' or '.join(ACTIONS), lambda value: value in ACTIONS),
-    'factor': ('a number above 0 and below 1', lambda value: _is_number(value) and 0 < value < 1)}
-
-
-def guard_problems(opt):
+def guard_problems(opt: dict[str, Any]) -> list[tuple[str, str]]:
     """What is wrong with ``val: guard`` of complete training options.
 
     Args:
@@ -52,25 +44,25 @@ def guard_problems(opt):
     Returns:
         list[tuple[str, str]]: (where, problem) of each.
     """
-    val = opt.get('val')
-    guard = val.get('guard') if isinstance(val, dict) else None
+    val = opt['val'] if isinstance(opt.get('val'), dict) else {}
+    guard = val.get('guard')
     if guard is None:
         return []
     if not isinstance(guard, dict):
         return [('val:guard', f'expected options such as {{anchors: {{psnr: 1}}}}, got {guard!r}.')]
-    names, found = [option.name for option in fields(GuardOptions)], []
+    found = []
     for name, value in guard.items():
-        if name not in names:
-            found.append((f'val:guard:{name}', f'unknown option{suggest(name, names)}.'))
-        elif not _EXPECTED[name][1](value):
-            found.append((f'val:guard:{name}', f'expected {_EXPECTED[name][0]}, got {value!r}.'))
+        if name not in GUARD:
+            found.append((f'val:guard:{name}', f'unknown option{suggest(name, GUARD)}.'))
+        elif GUARD[name].problem(value):
+            found.append((f'val:guard:{name}', GUARD[name].problem(value)))
     anchors = guard.get('anchors', {})
-    metrics = val.get('metrics') if isinstance(val.get('metrics'), dict) else {}
+    metrics = val['metrics'] if isinstance(val.get('metrics'), dict) else {}
     for name, percent in anchors.items() if isinstance(anchors, dict) else ():
         if name not in metrics:
             found.append((f'val:guard:anchors:{name}', f'val:metrics has no such entry{suggest(name, metrics)}.'))
-        if not (_is_number(percent) and percent >= 0):
-            found.append((f'val:guard:anchors:{name}', f'expected percent, 0 or more, got {percent!r}.'))
+        if _PERCENT.problem(percent):
+            found.append((f'val:guard:anchors:{name}', f'in percent, {_PERCENT.problem(percent)}'))
     if not found and GuardOptions(**guard) == GuardOptions(**{**guard, 'anchors': {}, 'least_kept': None,
                                                               'spectrum': False}):
         found.append(('val:guard', 'there is nothing to check: give anchors, least_kept or spectrum.'))
@@ -82,7 +74,3 @@ def guard_problems(opt):
             found.append((f'datasets:{phase}:name', f"another validation set is called '{name}', too; val:guard tells "
                                                     'them apart by their names.'))
     return found
-
-
-def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

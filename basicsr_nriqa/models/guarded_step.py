@@ -1,9 +1,13 @@
 """One optimiser's step: mixed precision, clipping, and never with a gradient that is not finite."""
 import math
+from contextlib import AbstractContextManager
+from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
-PRECISIONS = {'bf16': torch.bfloat16, 'fp16': torch.float16}
+Precision = Literal['bf16', 'fp16']
+PRECISIONS: dict[Precision, torch.dtype] = {'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
 class GuardedStep:
@@ -11,25 +15,26 @@ class GuardedStep:
 
     Args:
         optimizer (torch.optim.Optimizer): What steps.
-        device (torch.device): Of the weights.
+        device (str | torch.device): Of the weights.
         precision (str | None): ``bf16``, ``fp16`` (with a scaled loss), or None for float32.
         clip (float | None): Largest norm of the gradient of all weights together; None: no limit.
     """
 
-    def __init__(self, optimizer, device, precision=None, clip=None):
+    def __init__(self, optimizer: torch.optim.Optimizer, device: str | torch.device, precision: Precision | None = None,
+                 clip: float | None = None) -> None:
         self.optimizer, self.clip = optimizer, clip
-        self.device, self.dtype = torch.device(device).type, PRECISIONS.get(precision)
+        self.device, self.dtype = torch.device(device).type, PRECISIONS[precision] if precision else None
         self.scaler = torch.amp.GradScaler(self.device, enabled=precision == 'fp16')
 
-    def autocast(self):
+    def autocast(self) -> AbstractContextManager:
         """The context in which the network runs."""
         return torch.autocast(self.device, self.dtype, enabled=self.dtype is not None)
 
-    def scale(self, tensor):
+    def scale(self, tensor: Tensor) -> Tensor:
         """What goes into the backward pass, a loss or a gradient, scaled where the precision needs it."""
         return self.scaler.scale(tensor)
 
-    def __call__(self):
+    def __call__(self) -> float:
         """Step, unless the gradient is not finite.
 
         Returns:
@@ -51,11 +56,11 @@ class GuardedStep:
                 self.scaler.update(scale * self.scaler.get_backoff_factor())  # the norm alone had overflowed
         return value
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """What a resumed training needs besides the optimiser's own state."""
         return self.scaler.state_dict()
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, Any] | None) -> None:
         """Go on from a :meth:`state_dict`."""
         if self.scaler.is_enabled() and state:
             self.scaler.load_state_dict(state)

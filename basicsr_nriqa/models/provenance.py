@@ -3,6 +3,7 @@ import platform
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,7 +18,7 @@ _INDIFFERENT = ('better', 'weights', 'batch')  # the direction, files that are n
 _DIGITS = 12  # of a sha256: enough to tell files apart
 
 
-def score_versions(metrics):
+def score_versions(metrics: dict[str, dict[str, Any]]) -> dict[str, str]:
     """Versions of Python, of packages, and of the metrics' trained weights.
 
     Args:
@@ -39,7 +40,7 @@ def score_versions(metrics):
     return versions
 
 
-def checkpoint_digest(checkpoint):
+def checkpoint_digest(checkpoint: str | None) -> str | None:
     """The sha256 of a checkpoint, in hexadecimal.
 
     Args:
@@ -53,13 +54,13 @@ def checkpoint_digest(checkpoint):
     return None
 
 
-def device_name(device):
+def device_name(device: torch.device) -> str:
     """What a person calls a torch device: the model of a GPU, or its type."""
     return torch.cuda.get_device_name(device) if device.type == 'cuda' else device.type
 
 
 @cache  # what was loaded first is used until the process ends
-def _weights(metric, weights, seed):
+def _weights(metric: str, weights: str | None, seed: int | None) -> str:
     files = metric_info(metric).files
     if seed is not None:
         return f'random, seed {seed}' if files else ''

@@ -1,9 +1,11 @@
 """The output of the network that a training started from, kept as PNG to compare later outputs with."""
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from basicsr_nriqa.data.clip_store import natural
 from basicsr_nriqa.data.image_codec import decode_image, encode_image
@@ -18,10 +20,10 @@ class StartFrames:
         folder (str | Path): Where.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
-    def write(self, dataset, clip, names, frames):
+    def write(self, dataset: str, clip: str, names: Sequence[str], frames: Tensor) -> None:
         """Keep a clip.
 
         Args:
@@ -42,7 +44,7 @@ class StartFrames:
                                   'output of the start network there. Make room, or set val:guard:clips lower or '
                                   'val:guard:spectrum to false, and start again.') from error
 
-    def read(self, dataset, clip):
+    def read(self, dataset: str, clip: str) -> Tensor:
         """A clip as it was written, on the CPU.
 
         Raises:
@@ -51,10 +53,10 @@ class StartFrames:
         frames = [decode_image(path.read_bytes(), str(path)) for path in self._files(dataset, clip)]
         return torch.from_numpy(np.stack(frames)).flip(-1).permute(0, 3, 1, 2).contiguous()
 
-    def digest(self, dataset, clip):
+    def digest(self, dataset: str, clip: str) -> str:
         """Names and content of a clip's files as one sha256; of a clip that is not there, that of nothing."""
         digests = [f'{path.name} {sha256(path)}\n' for path in self._files(dataset, clip)]
         return hashlib.sha256(''.join(digests).encode()).hexdigest()
 
-    def _files(self, dataset, clip):
+    def _files(self, dataset: str, clip: str) -> list[Path]:
         return sorted((self.folder / dataset / clip).glob('*.png'), key=lambda path: natural(path.stem))

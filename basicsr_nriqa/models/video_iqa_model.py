@@ -2,18 +2,21 @@
 import contextlib
 import math
 import os
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import torch
 from basicsr.archs import build_network
-from basicsr.losses import build_loss
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import master_only
 from basicsr.utils.registry import MODEL_REGISTRY
+from torch import Tensor, nn
 
 from basicsr_nriqa.balancing import BALANCERS, Gradients
+from basicsr_nriqa.balancing.balancer import Balancer
 from basicsr_nriqa.balancing.gradients import summed_over_ranks
 from basicsr_nriqa.balancing.shared_layer import gradients_at, last_convolution, weight_of
 from basicsr_nriqa.checkpoints import load_checkpoint_file, load_content
@@ -23,6 +26,8 @@ from basicsr_nriqa.models.guard import Guard
 from basicsr_nriqa.models.guarded_step import GuardedStep
 from basicsr_nriqa.models.guarded_training import GuardedTraining
 from basicsr_nriqa.models.loss_statistics import LossStatistics
+from basicsr_nriqa.models.option_errors import made_from, used_on
+from basicsr_nriqa.models.training_losses import build_losses, value_of
 from basicsr_nriqa.options import OptionsError
 from basicsr_nriqa.training.state import save_training_state, save_whole
 from basicsr_nriqa.training.stop import stop
@@ -42,25 +47,29 @@ class VideoIQAModel(ClipValidation, GuardedTraining, SRModel):
     An iteration whose losses or gradients are not finite changes nothing: it is reported and skipped.
 
     Options under ``train`` (besides ``total_iter``, ``warmup_iter`` and ``scheduler``, which are BasicSR's):
-        optim_g (dict): ``type``: Adam or another optimiser of torch.optim; the rest are its arguments.
-        pixel_opt (dict): A loss of (output, gt), usually CharbonnierLoss.
-        iqa_opt (dict): name: {type: ...} of further losses, usually IQALoss; the names appear in the log as ``l_NAME``.
-        balance_opt (dict): {type: fixed}, the default, {type: gradnorm, alpha: 1.5, ...} or another balancer of
-            :mod:`basicsr_nriqa.balancing`; its weights appear in the log as ``w_NAME``.
-        precision (str): ``bf16`` or ``fp16``: autocast of the network; losses stay in float32. Default: float32.
-        accumulate (int): The batch goes through the network in so many parts, one after the other; the step is that of
-            the whole batch, for less memory. Must divide batch_size_per_gpu. Default: 1.
-        clip_norm (float): Largest norm of the gradient of all weights together. Default: no limit.
-        skip_limit (int): After so many skipped iterations in a row training ends with a checkpoint. Default: 50.
-        channels_last (bool): Keep the weights of 2-D convolutions, and so their images, in that memory format.
-        compile (bool | dict): torch.compile the network for training; a dict has its arguments, such as ``mode``.
-        ema_decay (float): Keep an exponential moving average, which is validated and saved too. Default: 0, none.
-        fix_flow (int): Iterations in which the optical-flow network is not trained. Default: 0.
-        flow_lr_mul (float): Learning rate of the optical-flow network relative to the others'. Default: 1.
+
+    - ``optim_g`` (dict): ``type``: Adam or another optimiser of torch.optim; the rest are its arguments.
+    - ``pixel_opt`` (dict): A loss of (output, gt), usually CharbonnierLoss.
+    - ``iqa_opt`` (dict): name: {type: ...} of further losses, usually IQALoss; the names are in the log, ``l_NAME``.
+    - ``balance_opt`` (dict): {type: fixed}, the default, {type: gradnorm, alpha: 1.5, ...} or another balancer of
+      :mod:`basicsr_nriqa.balancing`; its weights appear in the log as ``w_NAME``.
+    - ``precision`` (str): ``bf16`` or ``fp16``: autocast of the network; losses stay in float32. Default: float32.
+    - ``accumulate`` (int): The batch goes through the network in so many parts, one after the other; the step is that
+      of the whole batch, for less memory. Must divide batch_size_per_gpu. Default: 1.
+    - ``clip_norm`` (float): Largest norm of the gradient of all weights together. Default: no limit.
+    - ``skip_limit`` (int): After so many skipped iterations in a row training ends with a checkpoint. Default: 50.
+    - ``channels_last`` (bool): Keep the weights of 2-D convolutions, and so their images, in that memory format.
+    - ``compile`` (bool | dict): torch.compile the network for training; a dict has its arguments, such as ``mode``.
+    - ``ema_decay`` (float): Keep an exponential moving average, which is validated and saved too. Default: 0, none.
+    - ``fix_flow`` (int): Iterations in which the optical-flow network is not trained. Default: 0.
+    - ``flow_lr_mul`` (float): Learning rate of the optical-flow network relative to the others'. Default: 1.
 
     Options at the top: ``deterministic: true`` asks PyTorch for algorithms that repeat to the bit, where there are any.
 
     Options under ``val``: see :class:`~basicsr_nriqa.models.clip_validation.ClipValidation`.
+
+    Args:
+        opt (dict[str, Any]): Complete options, as BasicSR's ``parse_options`` returns them.
 
     Raises:
         OptionsError: no loss is given, a layer to balance at is not there, or a checkpoint does not belong to the
@@ -70,18 +79,30 @@ class VideoIQAModel(ClipValidation, GuardedTraining, SRModel):
     TRAIN_OPTIONS = frozenset({'optim_g', 'scheduler', 'total_iter', 'warmup_iter', 'pixel_opt', 'iqa_opt',
                                'balance_opt', 'ema_decay', 'fix_flow', 'flow_lr_mul', 'precision', 'accumulate',
                                'clip_norm', 'skip_limit', 'channels_last', 'compile'})
-    REQUIRED_TRAIN_OPTIONS = ('optim_g', 'scheduler', 'total_iter')
+    REQUIRED_TRAIN_OPTIONS: tuple[str, ...] = ('optim_g', 'scheduler', 'total_iter')
     DEFAULT_BALANCER = 'fixed'
+    net_g: Any  # nn.Module, in several processes inside of a Replica
+    optimizer_g: torch.optim.Optimizer
 
-    def __init__(self, opt):
+    def __init__(self, opt: dict[str, Any]) -> None:
         self.trained_with = {'loss': opt['name'], 'optimised': []}  # a checkpoint of ours says it itself
         if opt.get('deterministic'):
             os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
             torch.backends.cudnn.benchmark = False
             torch.use_deterministic_algorithms(True, warn_only=True)
-        super().__init__(opt)
+        super(SRModel, self).__init__(opt)  # SRModel's own would not say which option it cannot use
+        with made_from('network_g', opt['network_g']['type']):
+            net = build_network(opt['network_g'])
+        self.net_g = self.model_to_device(net)
+        self.print_network(self.net_g)
+        path_opt = opt['path']
+        if path_opt.get('pretrain_network_g') is not None:
+            self.load_network(self.net_g, path_opt['pretrain_network_g'], path_opt.get('strict_load_g', True),
+                              path_opt.get('param_key_g', 'params'))
+        if self.is_train:
+            self.init_training_settings()
 
-    def init_training_settings(self):
+    def init_training_settings(self) -> None:
         train_opt = self.opt['train']
         self.net_g.train()
         self.ema_decay = train_opt.get('ema_decay') or 0
@@ -100,14 +121,17 @@ class VideoIQAModel(ClipValidation, GuardedTraining, SRModel):
         self.parts = train_opt.get('accumulate') or 1
         self.skip_limit = train_opt.get('skip_limit') or 50
         self.skipped, self._skipped_in_a_row = 0, 0
-        self.statistics, self._log = None, {}
+        self.statistics: LossStatistics | None = None
+        self._log: dict[str, float] = {}
         self._flow_is_fixed = False
+        # an error of the first iteration is one of options, or, of several processes, of another one
+        self._is_first = not self.opt['dist']
         self.setup_optimizers()
         self.setup_schedulers()
         self.step_g = GuardedStep(self.optimizer_g, self.device, train_opt.get('precision'),
                                   train_opt.get('clip_norm'))
 
-    def _init_ema(self):
+    def _init_ema(self) -> None:
         get_root_logger().info(f'Use Exponential Moving Average with decay: {self.ema_decay}')
         self.net_g_ema = build_network(self.opt['network_g']).to(self.device)
         load_path = self.opt['path'].get('pretrain_network_g')
@@ -117,17 +141,10 @@ class VideoIQAModel(ClipValidation, GuardedTraining, SRModel):
             self.net_g_ema.load_state_dict(self.get_bare_model(self.net_g).state_dict())
         self.net_g_ema.eval().requires_grad_(False)
 
-    def _build_losses(self, train_opt):
-        losses = {}
-        if train_opt.get('pixel_opt'):
-            losses['pix'] = build_loss(train_opt['pixel_opt'])
-        for name, loss_opt in (train_opt.get('iqa_opt') or {}).items():
-            losses[name] = build_loss(loss_opt)
-        if not losses:
-            raise OptionsError('train: give a loss: pixel_opt, iqa_opt or both.')
-        return losses
+    def _build_losses(self, train_opt: dict[str, Any]) -> dict[str, nn.Module]:
+        return build_losses(train_opt)
 
-    def _build_balancer(self, options):
+    def _build_balancer(self, options: dict[str, Any] | None) -> tuple[Balancer, nn.Parameter | None]:
         """The balancer, and the weights of the layer at which it wants gradients, if it names one."""
         options = {'type': self.DEFAULT_BALANCER, **(options or {})}
         try:
@@ -138,7 +155,7 @@ class VideoIQAModel(ClipValidation, GuardedTraining, SRModel):
         except ValueError as error:
             raise OptionsError(f'train:balance_opt: {error}') from None
 
-    def model_to_device(self, net):
+    def model_to_device(self, net: nn.Module) -> nn.Module:
         """As BasicSR, and in the memory format and compiled as the options want it for training."""
         train_opt = (self.opt.get('train') or {}) if self.is_train else {}
         if train_opt.get('channels_last'):
@@ -146,27 +163,34 @@ class VideoIQAModel(ClipValidation, GuardedTraining, SRModel):
                 if parameter.ndim == 4:
                     parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         if train_opt.get('compile') and net._compiled_call_impl is None:
-            net.compile(**(train_opt['compile'] if isinstance(train_opt['compile'], dict) else {}))
+            with made_from('train:compile', 'a compiled network'):
+                net.compile(**(train_opt['compile'] if isinstance(train_opt['compile'], dict) else {}))
         return super().model_to_device(net)
 
-    def setup_optimizers(self):
+    def setup_optimizers(self) -> None:
         optim_opt = deepcopy(self.opt['train']['optim_g'])
         flow_factor = self.opt['train'].get('flow_lr_mul')
-        flow, others = [], []
+        flow: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
         for name, parameter in self.get_bare_model(self.net_g).named_parameters():
             (flow if 'spynet' in name else others).append(parameter)
-        groups = [{'params': others}]
+        groups: list[dict[str, Any]] = [{'params': others}]
         if flow:
             groups.append({'params': flow, 'lr': optim_opt['lr'] * (1 if flow_factor is None else flow_factor)})
         elif self.fix_flow_iter:
             get_root_logger().warning('train:fix_flow does nothing: the network has no parameters named spynet.')
-        self.optimizer_g = self.get_optimizer(optim_opt.pop('type'), groups, **optim_opt)
+        with made_from('train:optim_g', optim_opt['type']):
+            self.optimizer_g = self.get_optimizer(optim_opt.pop('type'), groups, **optim_opt)
         self.optimizers.append(self.optimizer_g)
 
-    def get_optimizer(self, optim_type, params, lr, **kwargs):
+    def setup_schedulers(self) -> None:
+        with made_from('train:scheduler', self.opt['train']['scheduler']['type']):
+            super().setup_schedulers()
+
+    def get_optimizer(self, optim_type: str, params: Iterable[Any], lr: float, **kwargs: Any) -> torch.optim.Optimizer:
         return getattr(torch.optim, optim_type)(params, lr, **kwargs)
 
-    def optimize_parameters(self, current_iter):
+    def optimize_parameters(self, current_iter: int) -> None:
         self._fix_flow(current_iter < self.fix_flow_iter)
         self.optimizer_g.zero_grad()
         self.statistics, self._log = None, {}
@@ -177,8 +201,7 @@ class VideoIQAModel(ClipValidation, GuardedTraining, SRModel):
             # only the last part's backward pass exchanges gradients with the other ranks
             alone = self.opt['dist'] and number < len(batches)
             with self.net_g.no_sync() if alone else contextlib.nullcontext():
-                with self.step_g.autocast():
-                    output = self.net_g(lq)
+                output = self._restored(lq, gt)
                 if not self._finite_on_all_ranks(output):
                     # nor would its gradient be, which crashes the samplers of warped frames
                     self._skip(current_iter, "the network's output is not finite", balancer_before)
@@ -188,14 +211,26 @@ class VideoIQAModel(ClipValidation, GuardedTraining, SRModel):
             # a compiled network may write its next output to the same memory
             outputs.append(output.detach() if len(batches) == 1 else output.detach().clone())
         self.output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-        self.statistics = statistics
-        self._step(current_iter, balancer_before)
+        self.statistics, self._is_first = statistics, False
+        self._step(current_iter, statistics, balancer_before)
 
-    def _step(self, current_iter, balancer_before):
+    def _restored(self, lq: Tensor, gt: Tensor) -> Tensor:
+        kind, given = self.opt['network_g']['type'], f'LR of shape {tuple(lq.shape)}'
+        told = used_on('network_g', kind, given, 'A network here takes clips (n,t,3,h,w) and returns (n,t,3,s*h,s*w), '
+                                                 'as those in docs/networks.md.')
+        with told if self._is_first else contextlib.nullcontext(), self.step_g.autocast():
+            output = self.net_g(lq)
+        if output.shape != gt.shape:
+            raise OptionsError(f'network_g: {kind} makes {tuple(output.shape)} of {given}, but GT is '
+                               f'{tuple(gt.shape)}. Its scale has to be that of the data, and it has to restore all '
+                               'frames of a clip.')
+        return output
+
+    def _step(self, current_iter: int, statistics: LossStatistics, balancer_before: dict[str, Any]) -> None:
         norm = self.step_g()
         self._log = {**{f'w_{name}': weight for name, weight in self.balancer.weights.items()}, 'grad_norm': norm}
         if not math.isfinite(norm):
-            self._skip(current_iter, self._what_is_not_finite(), balancer_before)
+            self._skip(current_iter, self._what_is_not_finite(statistics), balancer_before)
             return
         self._skipped_in_a_row = 0
         self.balancer.step()
@@ -203,30 +238,28 @@ class VideoIQAModel(ClipValidation, GuardedTraining, SRModel):
             self.model_ema(self.ema_decay)
 
     @staticmethod
-    def _finite_on_all_ranks(output):
+    def _finite_on_all_ranks(output: Tensor) -> bool:
         """All ranks go on, or none does: they meet in the backward pass."""
         broken = summed_over_ranks((~output.detach().isfinite()).any().float())
         return not broken.item()
 
-    def _gradient_at_output(self, output, gt, share, statistics):
+    def _gradient_at_output(self, output: Tensor, gt: Tensor, share: float, statistics: LossStatistics) -> Tensor:
         """The balanced gradient of a part of the batch, times its share, of the output's shape."""
         leaf = output.detach().to(torch.promote_types(output.dtype, torch.float32)).requires_grad_()
-        gradients, values, deficits = Gradients(self.losses, output, share), {}, {}
+        gradients, values, deficits = Gradients(list(self.losses), output, share), {}, {}
         for name, loss in self.losses.items():
-            value = loss(leaf, gt)
-            if not isinstance(value, torch.Tensor) or value.ndim:
-                raise OptionsError(f'train: the loss {name} ({type(loss).__name__}) does not return one number; only '
-                                   'losses of (output, gt) can be used here.')
+            value = value_of(name, loss, leaf, gt, self._is_first)
             gradient = torch.autograd.grad(value, leaf)[0]
             gradients.put(name, self.guard.weigh(name, gradient) if self.guard else gradient)
             values[name] = value.detach()
-            deficits[name] = loss.deficit(values[name]) if hasattr(loss, 'deficit') else values[name]
+            deficit = getattr(loss, 'deficit', None)
+            deficits[name] = deficit(values[name]) if deficit else values[name]
         statistics.add(values, gradients)
         if self.balancer.layer != 'output' and self.balancer.measures:
             gradients.at_layer = self._gradients_at_layer(output, gradients.matrix)
         return self.balancer(gradients, deficits)
 
-    def _gradients_at_layer(self, output, gradients):
+    def _gradients_at_layer(self, output: Tensor, gradients: Tensor) -> Tensor:
         layer = self.balancer.layer
         try:
             if self.shared_weight is None:
@@ -238,8 +271,8 @@ class VideoIQAModel(ClipValidation, GuardedTraining, SRModel):
         except ValueError as error:
             raise OptionsError(f'train:balance_opt: {error}') from None
 
-    def _what_is_not_finite(self):
-        losses = self.statistics.not_finite()
+    def _what_is_not_finite(self, statistics: LossStatistics) -> str:
+        losses = statistics.not_finite()
         if losses:
             return f"not finite: value or gradient of {', '.join(losses)}"
         if self.step_g.scaler.is_enabled():
@@ -247,7 +280,7 @@ class VideoIQAModel(ClipValidation, GuardedTraining, SRModel):
                     ' from now on')
         return "the gradient of the network's weights is not finite, though those of the losses are"
 
-    def _skip(self, current_iter, reason, balancer_before):
+    def _skip(self, current_iter: int, reason: str, balancer_before: dict[str, Any]) -> None:
         """Report an iteration that changes nothing; after too many in a row end the training."""
         self.balancer.discard()
         self.balancer.load_state_dict(balancer_before)
@@ -261,7 +294,7 @@ class VideoIQAModel(ClipValidation, GuardedTraining, SRModel):
                 f' the last because {reason}. The checkpoint holds the weights from before them. Lower the learning '
                 'rate or the weight of the loss, or set train:clip_norm.'))
 
-    def get_current_log(self):
+    def get_current_log(self) -> dict[str, float]:
         """Entries for the log, see :class:`~basicsr_nriqa.models.loss_statistics.LossStatistics`; besides ``w_NAME``
         weights of the balancer, ``grad_norm`` of all weights together, and, where there were any, ``w_skipped`` steps
         that were not balanced, ``skipped`` iterations, and ``w_guard``, to which the guard has lowered the no-reference
@@ -276,14 +309,14 @@ class VideoIQAModel(ClipValidation, GuardedTraining, SRModel):
         return self.log_dict
 
     @torch.no_grad()
-    def model_ema(self, decay=0.999):
+    def model_ema(self, decay: float = 0.999) -> None:
         """Move the average towards the weights; buffers are copied."""
         net = self.get_bare_model(self.net_g)
         torch._foreach_lerp_(list(self.net_g_ema.parameters()), list(net.parameters()), 1 - decay)
         for average, buffer in zip(self.net_g_ema.buffers(), net.buffers()):
             average.copy_(buffer)
 
-    def _fix_flow(self, fix):
+    def _fix_flow(self, fix: bool) -> None:
         if fix == self._flow_is_fixed:
             return
         get_root_logger().info(f'The optical-flow network is {"not " if fix else ""}trained from now on.')
@@ -296,7 +329,7 @@ class VideoIQAModel(ClipValidation, GuardedTraining, SRModel):
         self._flow_is_fixed = fix
 
     @torch.no_grad()
-    def test(self):
+    def test(self) -> None:
         """Run the network, its moving average where there is one, on the clips in ``self.lq``."""
         net = getattr(self, 'net_g_ema', None) or self.get_bare_model(self.net_g)
         training = net.training
@@ -305,38 +338,39 @@ class VideoIQAModel(ClipValidation, GuardedTraining, SRModel):
             self.output = net(self.lq)
         net.train(training)
 
-    def load_network(self, net, load_path, strict=True, param_key='params'):
+    def load_network(self, net: nn.Module, load_path: str | Path, strict: bool = True,
+                     param_key: str = 'params') -> None:
         """Load a checkpoint of any known layout, from a file or a URL; see :mod:`basicsr_nriqa.checkpoints`.
 
         Raises:
             OptionsError: there is no such file, it cannot be read, or it does not fit the network.
         """
+        net = self.get_bare_model(net)
+        label = 'network_d' if net is self.get_bare_model(getattr(self, 'net_d', None)) else 'network_g'
         try:
             content = load_checkpoint_file(load_path)
         except (FileNotFoundError, ValueError) as error:
-            raise OptionsError(f'path: {error}') from None
+            raise OptionsError(f'path:pretrain_{label}: {error}') from None
         wanted = next((key for key in (param_key, 'params') if key in content), None)
-        net = self.get_bare_model(net)
         get_root_logger().info(f'Loading {type(net).__name__} from {load_path}, with param key: [{wanted}].')
         try:
             load_content(net, {wanted: content[wanted]} if wanted else content, strict)
         except ValueError as error:
-            label = 'network_d' if net is self.get_bare_model(getattr(self, 'net_d', None)) else 'network_g'
-            raise OptionsError(f'path: {load_path} does not fit {label}: {error}') from None
+            raise OptionsError(f'path:pretrain_{label}: {load_path}: {error}') from None
         self.trained_with = content.get('trained_with', self.trained_with)
 
     @master_only
-    def save_training_state(self, epoch, current_iter):
+    def save_training_state(self, epoch: int, current_iter: int) -> None:
         """As BasicSR, and with the balancer's state and the scale of the gradients."""
         save_training_state(self, epoch, current_iter, **self.own_state())
 
-    def own_state(self):
+    def own_state(self) -> dict[str, Any]:
         """What resuming needs besides networks, optimisers and schedulers; by name."""
         guard = {'guard': self.guard.state_dict()} if self.guard else {}
         return {'balancer': self.balancer.state_dict(), 'balancer_class': type(self.balancer).__name__,
                 'step_g': self.step_g.state_dict(), 'skipped': [self.skipped, self._skipped_in_a_row], **guard}
 
-    def resume_training(self, resume_state):
+    def resume_training(self, resume_state: dict[str, Any]) -> None:
         super().resume_training(resume_state)
         saved, own = resume_state.get('balancer_class'), type(self.balancer).__name__
         if saved == own:
@@ -349,14 +383,16 @@ class VideoIQAModel(ClipValidation, GuardedTraining, SRModel):
             self.guard.load_state_dict(resume_state.get('guard', {}))
 
     @master_only
-    def save_network(self, net, net_label, current_iter, param_key='params'):
+    def save_network(self, net: nn.Module | list[nn.Module], net_label: str, current_iter: int,
+                     param_key: str | list[str] = 'params') -> None:
         """As BasicSR, and with :meth:`networks_content`."""
-        nets, keys = (item if isinstance(item, list) else [item] for item in (net, param_key))
+        nets = net if isinstance(net, list) else [net]
+        keys = param_key if isinstance(param_key, list) else [param_key]
         name = 'latest' if current_iter == -1 else current_iter
         save_whole(self.networks_content(nets, keys, current_iter),
                    Path(self.opt['path']['models'], f'{net_label}_{name}.pth'))
 
-    def networks_content(self, nets, keys, iteration):
+    def networks_content(self, nets: Sequence[nn.Module], keys: Sequence[str], iteration: int) -> dict[str, Any]:
         """What a file of networks holds: the state of each under its key, and a note of the losses."""
         content = {key: {name: value.cpu() for name, value in self.get_bare_model(net).state_dict().items()}
                    for net, key in zip(nets, keys)}

@@ -1,6 +1,8 @@
 """The rules of the direct check for artifacts: when a gain counts as gamed, and when a peak as a pattern."""
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from basicsr_nriqa.study.flags import Flag
 from basicsr_nriqa.study.metric_names import shown_name
@@ -30,13 +32,13 @@ class ArtifactRule:
     least_amplitude: float = 0.15
     least_blocks: int = 8
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
                 raise ValueError(f'artifact rule: {name} should be a number from 0, got {value!r}')
 
 
-def artifact_flags(contents, rule=ArtifactRule()):
+def artifact_flags(contents: Iterable[dict[str, Any]], rule: ArtifactRule = ArtifactRule()) -> list[Flag]:
     """Judge artifact files.
 
     Args:
@@ -50,7 +52,7 @@ def artifact_flags(contents, rule=ArtifactRule()):
             for content in contents for kind, reason in _reasons(content, rule)]
 
 
-def _reasons(content, rule):
+def _reasons(content: dict[str, Any], rule: ArtifactRule) -> Iterator[tuple[str, str]]:
     for metric, entry in content['gaming'].items():
         kept = {name: perturbed['kept'] for name, perturbed in entry['perturbations'].items()
                 if perturbed['kept'] is not None}
@@ -74,11 +76,11 @@ def _reasons(content, rule):
                            f'period of {peak["period"]:.1f} px.')
 
 
-def strongest_peak(spectrum, rule=ArtifactRule()):
+def strongest_peak(spectrum: dict[str, Any], rule: ArtifactRule = ArtifactRule()) -> dict[str, Any] | None:
     """The strongest peak of those whose amplitude suffices for a flag, else of all.
 
     Args:
-        spectrum (dict): Of :meth:`basicsr_nriqa.study.spectrum.DifferenceSpectrum.result`.
+        spectrum (dict): The entry ``spectrum`` of an artifact file.
         rule (ArtifactRule): The thresholds.
 
     Returns:
@@ -88,11 +90,11 @@ def strongest_peak(spectrum, rule=ArtifactRule()):
     return next(iter(strong or spectrum['peaks']), None)
 
 
-def describe_perturbation(name, settings):
+def describe_perturbation(name: str, settings: dict[str, Any]) -> str:
     """What a perturbation did, in words with its strength.
 
     Args:
-        name (str): One of :data:`basicsr_nriqa.study.gaming.PERTURBATIONS`.
+        name (str): One of ``basicsr_nriqa.study.gaming.PERTURBATIONS``.
         settings (dict): Of the artifact file.
     """
     return _WORDS[name].format(**settings) if name in _WORDS else name

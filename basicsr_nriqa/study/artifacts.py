@@ -1,6 +1,6 @@
 """The direct check for artifacts: what a tuned model did to the frames of its baseline, without any reference.
 
-Artifact files are JSON, one for each model, loss and dataset; see docs/artifacts.md:
+Artifact files are JSON, one for each model, loss and dataset; see docs/artifacts.md::
 
     {"model": "BasicVSRPP", "loss": "MANIQA", "dataset": "REDS4", "videos": 4,
      "gaming": {"maniqa": {"lower_better": false, "tuned": 0.61, "baseline": 0.48, "gain": 0.13,
@@ -14,8 +14,11 @@ Artifact files are JSON, one for each model, loss and dataset; see docs/artifact
 """
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from basicsr_nriqa.files import write_atomically
@@ -29,22 +32,29 @@ SETTINGS = {'jpeg_quality': gaming.JPEG_QUALITY, 'blur_sigma': gaming.BLUR_SIGMA
             'smallest_gain': SMALLEST_GAIN, 'block': spectrum.BLOCK, 'lowest_frequency': spectrum.LOWEST_FREQUENCY}
 
 _PACKAGES = ('basicsr-nriqa', 'torch', 'torchvision', 'pyiqa', 'numpy', 'opencv-python')
-_OBJECT = (dict, 'an object')
-_NUMBER = ((int, float), 'a number')
-_KEYS = {'model': (str, 'a string'), 'loss': (str, 'a string'), 'dataset': (str, 'a string'),
-         'videos': (int, 'the number of videos'), 'gaming': _OBJECT, 'spectrum': _OBJECT, 'versions': _OBJECT,
-         'settings': _OBJECT}
-_METRIC_KEYS = {'lower_better': (bool, 'true or false'), 'tuned': _NUMBER, 'baseline': _NUMBER, 'gain': _NUMBER,
-                'perturbations': _OBJECT}
-_PERTURBATION_KEYS = {'tuned': _NUMBER, 'baseline': _NUMBER, 'gain': _NUMBER,
-                      'kept': ((int, float, type(None)), 'a number, or null for no gain'), 'drop': _NUMBER}
-_SPECTRUM_KEYS = {'identical': (bool, 'true or false'), 'rms': _NUMBER, 'blocks': _NUMBER, 'peaks': (list, 'a list'),
-                  'log_power': (list, 'a list of rows')}
-_PEAK_KEYS = {'ratio': _NUMBER, 'frequency': (list, 'two numbers'), 'period': _NUMBER, 'amplitude': _NUMBER}
+_Expected = tuple[type | tuple[type, ...], str]  # of a key: the types, and what they are in words
+_OBJECT: _Expected = (dict, 'an object')
+_NUMBER: _Expected = ((int, float), 'a number')
+_KEYS: dict[str, _Expected] = {
+    'model': (str, 'a string'), 'loss': (str, 'a string'), 'dataset': (str, 'a string'),
+    'videos': (int, 'the number of videos'), 'gaming': _OBJECT, 'spectrum': _OBJECT, 'versions': _OBJECT,
+    'settings': _OBJECT}
+_METRIC_KEYS: dict[str, _Expected] = {
+    'lower_better': (bool, 'true or false'), 'tuned': _NUMBER, 'baseline': _NUMBER, 'gain': _NUMBER,
+    'perturbations': _OBJECT}
+_PERTURBATION_KEYS: dict[str, _Expected] = {
+    'tuned': _NUMBER, 'baseline': _NUMBER, 'gain': _NUMBER,
+    'kept': ((int, float, type(None)), 'a number, or null for no gain'), 'drop': _NUMBER}
+_SPECTRUM_KEYS: dict[str, _Expected] = {
+    'identical': (bool, 'true or false'), 'rms': _NUMBER, 'blocks': _NUMBER, 'peaks': (list, 'a list'),
+    'log_power': (list, 'a list of rows')}
+_PEAK_KEYS: dict[str, _Expected] = {
+    'ratio': _NUMBER, 'frequency': (list, 'two numbers'), 'period': _NUMBER, 'amplitude': _NUMBER}
 
 
-def check_artifacts(tuned_folder, baseline_folder, metrics, *, model, loss, dataset, device='cpu', progress=True,
-                    limit=None):
+def check_artifacts(tuned_folder: str | Path, baseline_folder: str | Path, metrics: Iterable[str], *, model: str,
+                    loss: str, dataset: str, device: str | torch.device = 'cpu', progress: bool = True,
+                    limit: int | None = None) -> dict[str, Any]:
     """Compare the saved frames of a tuned model with those of its baseline.
 
     Args:
@@ -60,7 +70,7 @@ def check_artifacts(tuned_folder, baseline_folder, metrics, *, model, loss, data
     Returns:
         dict: The content of an artifact file. With the tuned model T, its baseline B, a metric m and s = -1 if lower is
         better, else +1: ``gain`` is s (m(T) - m(B)), or the same after a perturbation P; ``kept`` is
-        (s m(P(T)) - min(s m(B), s m(P(B)))) / gain, None where the gain is not above 2 % of |m(B)|; ``drop`` is
+        (s m(P(T)) - min(s m(B), s m(P(B)))) / gain, None where the gain is not above 2 % of ``|m(B)|``; ``drop`` is
         s (m(T) - m(P(T))). All are means over the frames of a clip, then over the clips. ``kept`` is the share of the
         gain that survives; the minimum is there because a perturbation that improves the baseline, such as a blur of
         its noise, does not make the tuned model any worse.
@@ -70,10 +80,10 @@ def check_artifacts(tuned_folder, baseline_folder, metrics, *, model, loss, data
             metric is unknown or lacks its weights. Names the folder, file or metric.
     """
     # what can be wrong with the metrics is found before any frame is read
-    metrics = [metric for metric in metrics if not check_metric(metric).full_reference]
+    names = [metric for metric in metrics if not check_metric(metric).full_reference]
     pairs = pair_clips(tuned_folder, baseline_folder, limit)
-    metrics = {metric: create_metric(metric).to(device) for metric in metrics}
-    scores = {metric: {} for metric in metrics}
+    built = {name: create_metric(name).to(device) for name in names}
+    scores: dict[str, dict[str, dict[str, dict[str, float]]]] = {name: {} for name in names}
     differences = spectrum.DifferenceSpectrum()
     for pair in tqdm(pairs, f'{loss}, {dataset}', unit='clip', disable=not progress):
         tuned, baseline = (clip.to(device) for clip in pair.load())
@@ -81,23 +91,23 @@ def check_artifacts(tuned_folder, baseline_folder, metrics, *, model, loss, data
             raise ValueError(f'{tuned_folder}: the frames of clip {pair.name!r} have {tuned.shape[-1]}x'
                              f'{tuned.shape[-2]} px, expected at least {spectrum.BLOCK} px a side')
         differences.add(tuned, baseline)
-        both = [gaming.score_perturbed(metrics, clip) for clip in (tuned, baseline)]
-        for metric in metrics:
-            scores[metric][pair.name] = {'tuned': both[0][metric], 'baseline': both[1][metric]}
+        both = [gaming.score_perturbed(built, clip) for clip in (tuned, baseline)]
+        for name in names:
+            scores[name][pair.name] = {'tuned': both[0][name], 'baseline': both[1][name]}
     return {'model': model, 'loss': loss, 'dataset': dataset, 'videos': len(pairs),
-            'gaming': {metric: perturbed_gains(videos, metrics[metric].info.lower_better)
-                       for metric, videos in scores.items()},
+            'gaming': {name: perturbed_gains(videos, built[name].info.lower_better)
+                       for name, videos in scores.items()},
             'spectrum': differences.result(),
             'versions': package_versions(_PACKAGES),
             'settings': dict(SETTINGS)}
 
 
-def perturbed_gains(videos, lower_better):
+def perturbed_gains(videos: dict[str, dict[str, dict[str, float]]], lower_better: bool) -> dict[str, Any]:
     """The entry of one metric in ``gaming``.
 
     Args:
         videos (dict[str, dict]): ``{video: {'tuned': scores, 'baseline': scores}}`` with the metric's scores of
-            :func:`basicsr_nriqa.study.gaming.score_perturbed`.
+            ``basicsr_nriqa.study.gaming.score_perturbed``.
         lower_better (bool): Its direction.
 
     Returns:
@@ -105,16 +115,17 @@ def perturbed_gains(videos, lower_better):
     """
     sign = -1 if lower_better else 1
 
-    def mean(which, perturbation):
+    def mean(which: str, perturbation: str) -> float:
         return sum(video[which][perturbation] for video in videos.values()) / len(videos)
 
-    def compare(perturbation):
+    def compare(perturbation: str) -> dict[str, float]:
         tuned, baseline = mean('tuned', perturbation), mean('baseline', perturbation)
         return {'tuned': tuned, 'baseline': baseline, 'gain': sign * (tuned - baseline)}
 
     plain = compare('none')
-    perturbations = {name: compare(name) for name in gaming.PERTURBATIONS
-                     if all(name in scores for video in videos.values() for scores in video.values())}
+    perturbations: dict[str, dict[str, Any]] = {
+        name: compare(name) for name in gaming.PERTURBATIONS
+        if all(name in scores for video in videos.values() for scores in video.values())}
     for perturbed in perturbations.values():
         clear = plain['gain'] > SMALLEST_GAIN * abs(plain['baseline'])
         worse_baseline = min(sign * plain['baseline'], sign * perturbed['baseline'])
@@ -123,7 +134,7 @@ def perturbed_gains(videos, lower_better):
     return {'lower_better': lower_better, **plain, 'perturbations': perturbations, 'videos': videos}
 
 
-def write_artifacts(path, content):
+def write_artifacts(path: str | Path, content: dict[str, Any]) -> None:
     """Write one artifact file.
 
     Args:
@@ -137,7 +148,7 @@ def write_artifacts(path, content):
     write_atomically(path, json.dumps(content, indent=1, allow_nan=False) + '\n')
 
 
-def read_artifacts(path):
+def read_artifacts(path: str | Path) -> dict[str, Any]:
     """Read one artifact file and check its structure.
 
     Args:
@@ -161,7 +172,7 @@ def read_artifacts(path):
     return content
 
 
-def _check(content, path):
+def _check(content: Any, path: str | Path) -> None:
     _check_keys(content, _KEYS, path, '')
     if content['videos'] < 1:
         raise ValueError(f'{path}: key \'videos\' should be a positive number, got {content["videos"]}')
@@ -180,12 +191,12 @@ def _check(content, path):
         raise ValueError(f'{path}: key \'spectrum.log_power\' should be rows of numbers, got {rows!r:.80}')
 
 
-def _is_number(value):
+def _is_number(value: object) -> bool:
     """Of those that JSON has; true is a number for Python, and its reader takes NaN and 1e999."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _check_keys(content, keys, path, parent):
+def _check_keys(content: Any, keys: dict[str, _Expected], path: str | Path, parent: str) -> None:
     if not isinstance(content, dict):
         raise ValueError(f'{path}: expected {f"an object at {parent[:-1]!r}" if parent else "a JSON object"} with the '
                          f'keys {", ".join(keys)}, got {content!r:.80}')

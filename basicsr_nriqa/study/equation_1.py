@@ -1,8 +1,19 @@
 """The relative gain itself: Kashkarov et al., Section III.C, equation 1."""
+from typing import overload
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def relative_gain(baseline, tuned, lower_better):
+@overload
+def relative_gain(baseline: float, tuned: float, lower_better: bool) -> float: ...
+
+
+@overload
+def relative_gain(baseline: ArrayLike, tuned: ArrayLike, lower_better: ArrayLike) -> np.ndarray: ...
+
+
+def relative_gain(baseline: ArrayLike, tuned: ArrayLike, lower_better: ArrayLike) -> float | np.ndarray:
     """Relative gain in percent, positive where the tuned model is better.
 
     Equation 1, ``100 s (M_T - M_B) / M_B`` with ``s = -1`` if lower is better and ``+1`` otherwise. The printed

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from basicsr_nriqa.study.metric_names import plain_name, shown_name
+from basicsr_nriqa.study.relative_gain import GainTable
 from basicsr_nriqa.study.scores import join_names
 from basicsr_nriqa.study.table_text import format_interval
 
@@ -52,7 +53,7 @@ class ReferenceRule:
     worsened: float = 26.0
     hardly_improved: float = 5.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ('worsened', 'hardly_improved'):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
@@ -62,7 +63,7 @@ class ReferenceRule:
                              f'got {self.worsened!r}')
 
 
-def reference_flags(table, thresholds=ReferenceRule()):
+def reference_flags(table: GainTable, thresholds: ReferenceRule = ReferenceRule()) -> list[Flag]:
     """Flag the losses after which a full-reference metric is as the paper saw it with artifacts.
 
     A loss of which the score files do not say what it optimised is taken not to contain the metric.
@@ -82,7 +83,9 @@ def reference_flags(table, thresholds=ReferenceRule()):
     flags = []
     for model, dataset in places:
         view = table.views.get((model, dataset))
-        for row, loss in enumerate(view.losses if view else ()):
+        if view is None:  # no loss has scores there
+            continue
+        for row, loss in enumerate(view.losses):
             optimised = table.optimised[table.losses.index(loss), column]
             ends = view.low[row, column], view.high[row, column]
             reason = _reason(thresholds, optimised, view.gains[row, column], *ends)
@@ -91,7 +94,7 @@ def reference_flags(table, thresholds=ReferenceRule()):
     return flags
 
 
-def reference_notes(table, thresholds=ReferenceRule()):
+def reference_notes(table: GainTable, thresholds: ReferenceRule = ReferenceRule()) -> list[str]:
     """What the rule could not judge. No flag does not mean there that a loss is free of artifacts.
 
     Args:
@@ -111,12 +114,12 @@ def reference_notes(table, thresholds=ReferenceRule()):
             f'{shown_name(thresholds.metric)} is missing.']
 
 
-def _column(table, rule):
+def _column(table: GainTable, rule: ReferenceRule) -> int | None:
     names = [plain_name(metric) for metric in table.metrics]
     return names.index(plain_name(rule.metric)) if plain_name(rule.metric) in names else None
 
 
-def _reason(rule, optimised, gain, low, high):
+def _reason(rule: ReferenceRule, optimised: bool, gain: float, low: float, high: float) -> str:
     """A sentence if the gain is beyond the threshold, else nothing; NaN is beyond none."""
     limit = rule.hardly_improved if optimised else 0 - rule.worsened  # and not -0.0
     if not gain < limit:

@@ -40,8 +40,9 @@ def report(study, partial=False):
     complete = folder / 'complete.txt'  # report.html is there for what is done, too
     complete.unlink(missing_ok=True)
     if missing and not partial:
-        raise ValueError(f'{study.output}: not done yet: {join_names([name for name, _, _ in missing])}. For a report '
-                         'of what is done: --partial.')
+        names = join_names([repr(name) for name, _, _ in missing])
+        raise ValueError(f'{study.output}: not done yet: {names}. Run snakemake to go on, or make a report of what '
+                         'is done with --partial.')
     if not any(run.loss != BASELINE for run, _ in done):
         print('Nothing to compare yet: no fine-tuned model and its baseline are both tested.')
         (folder / 'report.html').unlink(missing_ok=True)  # of something else

@@ -20,6 +20,8 @@ _REQUIRED = ('name', 'output', 'models', 'losses', 'datasets')
 _MODEL_KEYS = {'label': str, 'baseline': (str, list), 'finetune': (str, list), 'gpus': int, 'cpus': int, 'set': dict}
 _DATASET_KEYS = {'label': str, 'test': (str, list), 'set': dict}
 _REPORT_KEYS = {'scenes': int, 'artifact_clips': int, 'mixed_versions': bool}
+_IN_WORDS = {str: 'text', dict: 'options (name: value)', int: 'a whole number', bool: 'true or false',
+             (str, list): 'an option file or a list of them'}
 _TAKEN = ('GT', 'bicubic')
 # what of a training's options has no influence on its weights
 _INDIFFERENT = ('name', 'logger', 'val', 'path', 'num_gpu')
@@ -81,13 +83,17 @@ def _run(path, output, content, model, loss, label, baseline):
         raise OptionsError(f'{path}: models:{model}:finetune: expected an option file with {{loss}} in its name, got '
                            f'{part[which]!r}.')
     names = [name.replace('{loss}', loss) for name in names]
-    options, source = read_options(*names), ' and '.join(names)
+    options, source = _read(path, f'models:{model}:{which}', names), ' and '.join(names)
     for key in ('train', 'network_g', 'datasets'):
         if not isinstance(options.get(key), dict):
             raise OptionsError(f'{source}: {key} is missing; {path} names it for models:{model}:{which}.')
     for where, settings in (('set', content.get('set')), (f'models:{model}:set', part.get('set'))):
         for keys, value in (settings or {}).items():
             _set(path, where, options, keys, value)
+    total = options['train'].get('total_iter')
+    if type(total) is not int or total < 1:
+        raise OptionsError(f'{path}: models:{model}:{which}: train:total_iter: expected a whole number, 1 or more, got '
+                           f'{total!r}.')
     name = f'{model}_{loss}'
     options['name'] = name
     # of what its processes are given; in one process a number of GPUs would multiply the batch
@@ -124,7 +130,7 @@ def _useful_cores(options, gpus):
 def _dataset(path, key, part):
     _check_keys(path, f'datasets:{key}:', part, _DATASET_KEYS, ('test',))
     names = [part['test']] if isinstance(part['test'], str) else part['test']
-    options = read_options(*names)
+    options = _read(path, f'datasets:{key}:test', names)
     for keys, value in (part.get('set') or {}).items():
         _set(path, f'datasets:{key}:set', options, keys, value)
     sets = options.get('datasets')
@@ -136,7 +142,16 @@ def _dataset(path, key, part):
     return Dataset(key, label, options, digest(options))
 
 
+def _read(path, where, names):
+    try:
+        return read_options(*names)
+    except OptionsError as error:
+        raise OptionsError(f'{path}: {where}: {error}') from None
+
+
 def _set(path, where, options, keys, value):
+    if not isinstance(keys, str):
+        raise OptionsError(f'{path}: {where}: expected the name of an option such as train:total_iter, got {keys!r}.')
     try:
         set_option(options, keys, value)
     except OptionsError as error:
@@ -160,7 +175,7 @@ def _rules(path, flags):
 def _choose(path, what, known, wanted):
     """The wanted part of a mapping of the plan, in the plan's order."""
     if not known:
-        raise OptionsError(f'{path}: {what}: is empty.')
+        raise OptionsError(f'{path}: {what} is empty; give at least one.')
     for key in known:
         if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9._+-]*', str(key)):
             raise OptionsError(f'{path}: {what}:{key}: keys become file names; use letters, digits and . _ + - only.')
@@ -183,13 +198,15 @@ def _check_keys(path, where, part, known, required=()):
                                f'{", ".join(known)}.')
         if value is not None and (not isinstance(value, known[key])
                                   or (isinstance(value, bool) and known[key] is not bool)):
-            raise OptionsError(f'{path}: {where}{key}: {value!r} cannot be used here.')
+            raise OptionsError(f'{path}: {where}{key}: expected {_IN_WORDS[known[key]]}, got {value!r}.')
+        if type(value) is int and value < 0:
+            raise OptionsError(f'{path}: {where}{key}: expected 0 or more, got {value}.')
         if isinstance(value, list) and known[key] == (str, list) \
                 and not (value and all(isinstance(name, str) for name in value)):
             raise OptionsError(f'{path}: {where}{key}: expected option files, got {value!r}.')
     for key in required:
         if part.get(key) is None:
-            raise OptionsError(f'{path}: {where}{key} is missing.')
+            raise OptionsError(f'{path}: {where}{key} is missing; expected {_IN_WORDS[known[key]]}.')
 
 
 def _check_labels(path, what, labels):
@@ -198,9 +215,11 @@ def _check_labels(path, what, labels):
         if '/' in label or label in ('', '.', '..'):
             raise OptionsError(f'{path}: {what}:{key}: {label!r} cannot be a label: it becomes the name of a folder.')
         if label in _TAKEN:
-            raise OptionsError(f'{path}: {what}:{key}: {label!r} is what pictures call something else.')
+            raise OptionsError(f'{path}: {what}:{key}: {label!r} is what pictures call something else; choose another '
+                               'label.')
         if label in seen:
-            raise OptionsError(f'{path}: {what}:{key} and {what}:{seen[label]} have the same label, {label!r}.')
+            raise OptionsError(f'{path}: {what}:{key} and {what}:{seen[label]} have the same label, {label!r}; give '
+                               'each its own.')
         seen[label] = key
 
 

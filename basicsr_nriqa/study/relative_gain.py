@@ -3,8 +3,10 @@
 Kashkarov et al., Can No-Reference Quality-Assessment Methods Serve as Perceptual Losses for Super-Resolution?,
 Section III.C, equation 1 and Fig. 2.
 """
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,13 +27,15 @@ from basicsr_nriqa.study.scores import join_names, read_scores
 
 __all__ = ['GainTable', 'View', 'gain_table', 'relative_gain']
 
+Group = tuple[str, str]  # model, dataset
+
 
 @dataclass(frozen=True, eq=False)
 class View:
     """The table for one model or the average over all, on one dataset or the average over all.
 
     Low and high are the ends of a 95 % interval: percentile bootstrap over the videos of each dataset
-    (:mod:`basicsr_nriqa.study.bootstrap`). They are NaN where there is none, as with a single video.
+    (``basicsr_nriqa/study/bootstrap.py``). They are NaN where there is none, as with a single video.
 
     Attributes:
         losses (list[str]): Rows, in the order of the table: those that have scores here.
@@ -41,7 +45,7 @@ class View:
             judges; None where it has none.
     """
 
-    losses: list
+    losses: list[str]
     gains: np.ndarray
     low: np.ndarray
     high: np.ndarray
@@ -52,16 +56,16 @@ class View:
     judges_low: np.ndarray | None = None
     judges_high: np.ndarray | None = None
 
-    def with_means(self):
+    def with_means(self) -> list[np.ndarray]:
         """The numbers of all columns that :attr:`GainTable.columns` names.
 
         Returns:
             list[ndarray]: Gains and the low and high ends of their intervals, each (losses, columns), percent.
         """
-        parts = [(self.gains, self.low, self.high), (self.average, self.average_low, self.average_high)]
-        if self.judges_average is not None:
-            parts.append((self.judges_average, self.judges_low, self.judges_high))
-        return [np.column_stack(columns) for columns in zip(*parts)]
+        parts = ((self.gains, self.average, self.judges_average),
+                 (self.low, self.average_low, self.judges_low),
+                 (self.high, self.average_high, self.judges_high))
+        return [np.column_stack([columns for columns in part if columns is not None]) for part in parts]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,40 +89,41 @@ class GainTable:
             that ``(None, None)`` is Fig. 2. Without those for which no loss has scores.
     """
 
-    losses: list
-    metrics: list
+    losses: list[str]
+    metrics: list[str]
     gains: np.ndarray
     optimised: np.ndarray
-    judges: list = field(default_factory=list)
-    lower_better: dict = field(default_factory=dict)
-    baselines: dict = field(default_factory=dict)
-    group_gains: dict = field(default_factory=dict)
-    sources: dict = field(default_factory=dict)
-    notes: list = field(default_factory=list)
-    views: dict = field(default_factory=dict)
+    judges: list[str] = field(default_factory=list)
+    lower_better: dict[str, bool] = field(default_factory=dict)
+    baselines: dict[Group, dict[str, float]] = field(default_factory=dict)
+    group_gains: dict[Group, dict[str, np.ndarray]] = field(default_factory=dict)
+    sources: dict[Path, dict[str, Any]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    views: dict[tuple[str | None, str | None], View] = field(default_factory=dict)
 
     @property
-    def columns(self):
+    def columns(self) -> list[str]:
         """list[str]: Headings: the metrics, ``Average`` and, if there are judges, ``Judges`` for their mean."""
         return [*map(shown_name, self.metrics), 'Average', *['Judges'] * bool(self.judges)]
 
     @property
-    def average(self):
+    def average(self) -> np.ndarray:
         """ndarray: (losses,), percent, mean over all metrics: the last column of Fig. 2."""
         return self.gains.mean(axis=1)
 
     @property
-    def models(self):
+    def models(self) -> list[str]:
         """list[str]: Names of the models, sorted."""
         return sorted({model for model, _ in self.group_gains})
 
     @property
-    def datasets(self):
+    def datasets(self) -> list[str]:
         """list[str]: Names of the datasets, sorted."""
         return sorted({dataset for _, dataset in self.group_gains})
 
 
-def gain_table(score_files, baseline='baseline', mixed_versions=False, resamples=2000, seed=0):
+def gain_table(score_files: Iterable[str | Path], baseline: str = 'baseline', mixed_versions: bool = False,
+               resamples: int = 2000, seed: int = 0) -> GainTable:
     """Compare every tuned model with its baseline, as in Fig. 2.
 
     For each model and dataset: every metric is averaged over the videos first, then the gain is taken (Section III.C).
@@ -149,7 +154,8 @@ def gain_table(score_files, baseline='baseline', mixed_versions=False, resamples
     base_paths = baseline_paths(groups, baseline)
     losses = sorted({scores['loss'] for scores in sources.values()} - {baseline})
     if not losses:
-        raise ValueError(f'nothing to compare: no score file has a loss other than {baseline!r}')
+        raise ValueError(f'nothing to compare: no score file has a loss other than {baseline!r}; give those of '
+                         'fine-tuned models, too')
     check_same_test(sources, groups, base_paths)
     check_baseline_scores(sources, base_paths)
     check_checkpoints(sources)
@@ -160,7 +166,9 @@ def gain_table(score_files, baseline='baseline', mixed_versions=False, resamples
     metrics.sort(key=lambda metric: metric not in judges)
     lower_better = {metric: direction(metric, sources) for metric in metrics}
 
-    baselines, group_gains, group_samples, weights = {}, {}, {}, {}
+    baselines, weights = {}, {}
+    group_gains: dict[Group, dict[str, np.ndarray]] = {}
+    group_samples: dict[Group, dict[str, np.ndarray]] = {}
     for group, paths in groups.items():
         base_scores = _matrix(sources[base_paths[group]], metrics)
         baselines[group] = dict(zip(metrics, base_scores.mean(axis=0).tolist()))
@@ -185,25 +193,28 @@ def gain_table(score_files, baseline='baseline', mixed_versions=False, resamples
         notes=[*_notes(losses, group_gains, optimised), *notes, *_missing_notes(sources)], views=views)
 
 
-def _judges(metrics, sources, losses, optimised):
+def _judges(metrics: Sequence[str], sources: dict[Path, dict[str, Any]], losses: Sequence[str],
+            optimised: dict[str, set[str]]) -> list[str]:
     """The metrics that no file says were optimised, if each loss says it and if there are others."""
     known = {plain_name(metric) for scores in sources.values() for metric in scores['optimised'] or ()}
     judges = [metric for metric in metrics if plain_name(metric) not in known]
     return judges if len(optimised) == len(losses) and len(judges) < len(metrics) else []
 
 
-def _matrix(scores, metrics):
+def _matrix(scores: dict[str, Any], metrics: Sequence[str]) -> np.ndarray:
     """(videos, metrics); sorted by video, so that files to compare have the same rows."""
     return np.array([[scores['videos'][video][metric] for metric in metrics] for video in sorted(scores['videos'])])
 
 
-def _means(groups, losses):
+def _means(groups: dict[Group, dict[str, np.ndarray]], losses: Sequence[str]) -> dict[str, np.ndarray]:
     """``{loss: mean over the groups that have it}``, for the losses that any has."""
     rows = {loss: [group[loss] for group in groups.values() if loss in group] for loss in losses}
     return {loss: np.mean(row, axis=0) for loss, row in rows.items() if row}
 
 
-def _views(losses, group_gains, group_samples, judge_count):
+def _views(losses: Sequence[str], group_gains: dict[Group, dict[str, np.ndarray]],
+           group_samples: dict[Group, dict[str, np.ndarray]],
+           judge_count: int) -> dict[tuple[str | None, str | None], View]:
     views = {}
     for model in (None, *sorted({model for model, _ in group_gains})):
         for dataset in (None, *sorted({dataset for _, dataset in group_gains})):
@@ -216,20 +227,23 @@ def _views(losses, group_gains, group_samples, judge_count):
     return views
 
 
-def _view(gains, samples, judge_count):
+def _view(gains: dict[str, np.ndarray], samples: np.ndarray, judge_count: int) -> View:
     """A view of ``{loss: (metrics,)}`` and (resamples, losses, metrics)."""
     matrix = np.stack([*gains.values()])
     # the judges are the first columns
-    judges = _mean(matrix[:, :judge_count], samples[..., :judge_count]) if judge_count else ()
-    return View([*gains], matrix, *interval(samples), *_mean(matrix, samples), *judges)
+    judges = _mean(matrix[:, :judge_count], samples[..., :judge_count]) if judge_count else (None, None, None)
+    low, high = interval(samples)
+    return View([*gains], matrix, low, high, *_mean(matrix, samples), *judges)
 
 
-def _mean(gains, samples):
+def _mean(gains: np.ndarray, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The mean over metrics and the ends of its interval, each (losses,)."""
-    return gains.mean(axis=1), *interval(samples.mean(axis=2))
+    low, high = interval(samples.mean(axis=2))
+    return gains.mean(axis=1), low, high
 
 
-def _notes(losses, group_gains, optimised):
+def _notes(losses: Sequence[str], group_gains: dict[Group, dict[str, np.ndarray]],
+           optimised: dict[str, set[str]]) -> list[str]:
     notes = []
     for loss in losses:
         having = [group for group, rows in group_gains.items() if loss in rows]
@@ -245,7 +259,7 @@ def _notes(losses, group_gains, optimised):
     return notes
 
 
-def _missing_notes(sources):
+def _missing_notes(sources: dict[Path, dict[str, Any]]) -> list[str]:
     missing = [str(path) for path, scores in sources.items()
                if any(np.isnan([*video.values()]).any() for video in scores['videos'].values())]
     return [f'Scores that were not finite leave n/a in the table: {join_names(missing)}.'] if missing else []

@@ -27,8 +27,13 @@ def write_report(table, folder, *, flags=(), curves=(), scenes=(), options=(), a
         list[Path]: ``table.csv`` and ``intervals.csv`` (all digits, no marks, but the latter says which metrics are
         judges), ``table.md``, ``figure.png`` and ``.pdf`` (Fig. 2), ``figure1_NUMBER.png`` and ``.pdf`` for each scene
         and ``figure3.png`` and ``.pdf`` if there are scenes, ``report.html``.
+
+    Raises:
+        NotADirectoryError: The folder is a file.
     """
     folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f'{folder}: expected a folder for the report, and this is a file; name another')
     scenes = list(scenes)
     contents = {'table.csv': csv_table(table), 'intervals.csv': csv_intervals(table),
                 'table.md': markdown_table(table, decimals, intervals)}

@@ -1,6 +1,7 @@
 """Frames that the test loop saved, clip by clip, and which of several models belong together."""
 from dataclasses import dataclass
 from itertools import takewhile
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,6 +28,8 @@ class SavedFrames:
     """
 
     def __init__(self, folder):
+        if not Path(folder).is_dir():
+            raise ValueError(f'{folder}: no such folder; expected saved frames, CLIP/FRAME.png (val: save_img)')
         self.store = ClipStore(folder, 'disk')
         clips = self.store.clips()
         names = {key: key.rpartition('/')[2] for keys in clips.values() for key in keys}

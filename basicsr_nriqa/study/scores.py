@@ -17,26 +17,31 @@ import logging
 import math
 import re
 import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, NoReturn, SupportsFloat
 
 from basicsr_nriqa.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
-_KEYS = {'model': (str, 'a string'), 'loss': (str, 'a string'), 'dataset': (str, 'a string'),
-         'checkpoint': ((str, type(None)), 'a string, or null for a method without weights'),
-         'videos': (dict, 'an object {video: {metric: score}}'), 'versions': (dict, 'an object {package: version}'),
-         'lower_better': (dict, 'an object {metric: true or false}'),
-         'optimised': ((list, type(None)), 'a list of metric names, or null where it is not known'),
-         'checkpoint_sha256': ((str, type(None)), '64 hexadecimal digits in lower case, or null'),
-         'device': ((str, type(None)), 'a string, or null')}
-_DEFAULTS = {'lower_better': {}, 'optimised': None, 'checkpoint_sha256': None, 'device': None}
+_KEYS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    'model': (str, 'a string'), 'loss': (str, 'a string'), 'dataset': (str, 'a string'),
+    'checkpoint': ((str, type(None)), 'a string, or null for a method without weights'),
+    'videos': (dict, 'an object {video: {metric: score}}'), 'versions': (dict, 'an object {package: version}'),
+    'lower_better': (dict, 'an object {metric: true or false}'),
+    'optimised': ((list, type(None)), 'a list of metric names, or null where it is not known'),
+    'checkpoint_sha256': ((str, type(None)), '64 hexadecimal digits in lower case, or null'),
+    'device': ((str, type(None)), 'a string, or null')}
+_DEFAULTS: dict[str, Any] = {'lower_better': {}, 'optimised': None, 'checkpoint_sha256': None, 'device': None}
 _LARGEST = 1e100  # no metric comes near, and sums and ratios of scores stay far from overflowing
 
 
-def write_scores(path, *, model, loss, dataset, checkpoint, videos, versions, lower_better=None, optimised=None,
-                 checkpoint_sha256=None, device=None):
+def write_scores(path: str | Path, *, model: str, loss: str, dataset: str, checkpoint: str | None,
+                 videos: Mapping[str, Mapping[str, SupportsFloat]], versions: Mapping[str, str],
+                 lower_better: Mapping[str, bool] | None = None, optimised: Iterable[str] | None = None,
+                 checkpoint_sha256: str | None = None, device: str | None = None) -> None:
     """Write one score file.
 
     Args:
@@ -58,10 +63,9 @@ def write_scores(path, *, model, loss, dataset, checkpoint, videos, versions, lo
     Raises:
         ValueError: The content would not be a valid score file; names the file and the key.
     """
-    videos = {video: {metric: float(score) for metric, score in scores.items()} for video, scores in videos.items()}
-    videos = {video: {metric: score if abs(score) <= _LARGEST else None for metric, score in scores.items()}
+    stored = {video: {metric: _or_null(float(score)) for metric, score in scores.items()}
               for video, scores in videos.items()}
-    content = {'model': model, 'loss': loss, 'dataset': dataset, 'checkpoint': checkpoint, 'videos': videos,
+    content = {'model': model, 'loss': loss, 'dataset': dataset, 'checkpoint': checkpoint, 'videos': stored,
                'versions': dict(versions), 'lower_better': dict(lower_better or {}),
                'optimised': None if optimised is None else list(optimised), 'checkpoint_sha256': checkpoint_sha256,
                'device': device}
@@ -69,7 +73,11 @@ def write_scores(path, *, model, loss, dataset, checkpoint, videos, versions, lo
     write_atomically(path, json.dumps(content, indent=1, allow_nan=False) + '\n')
 
 
-def read_scores(path):
+def _or_null(score: float) -> float | None:
+    return score if abs(score) <= _LARGEST else None
+
+
+def read_scores(path: str | Path) -> dict[str, Any]:
     """Read one score file and check its structure.
 
     Args:
@@ -110,7 +118,7 @@ def read_scores(path):
     return content
 
 
-def find_scores(paths):
+def find_scores(paths: Iterable[str | Path]) -> list[Path]:
     """Collect score files.
 
     Args:
@@ -123,7 +131,7 @@ def find_scores(paths):
     Raises:
         FileNotFoundError: A path does not exist, or a folder has no score file.
     """
-    found = {}
+    found: dict[Path, Path] = {}
     for path in map(Path, paths):
         if path.is_dir():
             files = [file for file in path.rglob('*.json') if file.absolute().parent.name == 'scores']
@@ -139,7 +147,7 @@ def find_scores(paths):
     return sorted(found.values())
 
 
-def package_versions(packages):
+def package_versions(packages: Iterable[str]) -> dict[str, str]:
     """Installed versions, for the ``versions`` of a result.
 
     Args:
@@ -156,7 +164,7 @@ def package_versions(packages):
     return versions
 
 
-def join_names(names, limit=5):
+def join_names(names: Sequence[str], limit: int = 5) -> str:
     """Join names for a message: ``'a, b, c and 7 more'``.
 
     Args:
@@ -167,11 +175,11 @@ def join_names(names, limit=5):
     return ', '.join(names[:limit]) + (f' and {rest} more' if rest > 0 else '')
 
 
-def _refuse_constant(constant):
+def _refuse_constant(constant: str) -> NoReturn:
     raise ValueError(f'{constant} is no JSON number; a score that is not finite is null')
 
 
-def _refuse_repeated(pairs):
+def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -179,7 +187,7 @@ def _refuse_repeated(pairs):
     return content
 
 
-def _check(content, path):
+def _check(content: dict[str, Any], path: str | Path) -> None:
     for key, (kind, expected) in _KEYS.items():
         if key not in content:
             raise ValueError(f'{path}: key {key!r} is missing, expected {expected}')
@@ -205,7 +213,7 @@ def _check(content, path):
     _check_videos(content['videos'], path)
 
 
-def _check_videos(videos, path):
+def _check_videos(videos: dict[str, Any], path: str | Path) -> None:
     if not videos:
         raise ValueError(f'{path}: key \'videos\' is empty, expected at least one video')
     _check_names(videos, 'videos', path)
@@ -223,13 +231,13 @@ def _check_videos(videos, path):
                 raise ValueError(f'{path}: key videos.{video}.{metric} should be a number or null, got {score!r}')
 
 
-def _check_names(names, key, path):
+def _check_names(names: Iterable[str], key: str, path: str | Path) -> None:
     for name in names:
         if not _is_label(name):
             raise ValueError(f'{path}: names in key {key} should be without control characters, got {name!r}')
 
 
-def _is_label(text):
+def _is_label(text: object) -> bool:
     """Names end up in tables, file names and terminals. Of any script: an ideographic space is no control character."""
     return isinstance(text, str) and bool(text.strip()) and \
         not any(unicodedata.category(character) in ('Cc', 'Cs', 'Zl', 'Zp') for character in text)

@@ -16,11 +16,11 @@ from tempfile import TemporaryDirectory
 
 import torch
 import yaml
-from basicsr.utils.options import parse_options
 
 from basicsr_nriqa import launch
 from basicsr_nriqa.data.database_check import check_database
 from basicsr_nriqa.files import archive_name, exclusive, sha256, write_atomically
+from basicsr_nriqa.option_definitions.file_check import check_file
 from basicsr_nriqa.options import OptionsError
 from basicsr_nriqa.study.artifacts import check_artifacts, write_artifacts
 from basicsr_nriqa.study.done import begin, is_checked, is_tested, is_trained, made_of_artifacts, made_of_test, start_of
@@ -41,12 +41,12 @@ def check_options(study):
     Raises:
         OptionsError: all problems of all files.
     """
-    parts = [(run.name, run.options, True) for run in study.runs.values()]
-    parts += [(options['name'], options, False) for run in study.runs.values() for dataset in study.datasets.values()
+    parts = [(run.name, run.options) for run in study.runs.values()]
+    parts += [(options['name'], options) for run in study.runs.values() for dataset in study.datasets.values()
               for options in [study.test_options(run, dataset)]]
     problems = {}
     with TemporaryDirectory() as folder:
-        for name, options, is_train in parts:
+        for name, options in parts:
             # what the study itself makes is not there yet
             path = Path(folder, f'{name}.yml')
             own = str(study.output) + '/'
@@ -55,8 +55,7 @@ def check_options(study):
                 options = {**options, 'path': {**options['path'], 'pretrain_network_g': None}}
             path.write_text(yaml.safe_dump(options, sort_keys=False))
             try:
-                with _arguments('-opt', path), contextlib.redirect_stdout(None):
-                    parse_options(folder, is_train)
+                check_file(path, fetch=True)
             except OptionsError as error:
                 for problem in str(error).replace(f'{path}:', '').strip().split('\n'):
                     problems.setdefault(problem, []).append(name)
@@ -169,8 +168,10 @@ def measure_artifacts(study, run, dataset):
         dataset (basicsr_nriqa.study.grid.Dataset): Which data.
 
     Raises:
-        ValueError: one of them is not tested by the present options.
+        ValueError: it is a baseline, or one of the two is not tested by the present options.
     """
+    if run.start is None:
+        raise ValueError(f'{run.name} is a baseline, with which fine-tuned models are compared; name one of those')
     for one in (run.start, run):
         if not is_tested(study, one, dataset):
             raise ValueError(f'{one.name} is not tested on {dataset.label} by the present options and weights; do that '

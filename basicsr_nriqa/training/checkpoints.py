@@ -1,6 +1,6 @@
 """The checkpoints of a training on disk: complete or not counted.
 
-=======================================  ==============================================================================
+=======================================  ===============================================================================
 ``models/net_*_ITERATION.pth``           networks, written first
 ``training_states/ITERATION.state``      everything else
 ``training_states/ITERATION.sha256``     written last: the checkpoint is complete. Its lines are those of ``sha256sum``
@@ -123,7 +123,8 @@ class Checkpoints:
         _verify(state_file, sums)
         state = load_whole(state_file)
         if not isinstance(state, dict) or not {'epoch', 'iter', 'optimizers', 'schedulers'} <= set(state):
-            raise CheckpointError(f'{state_file}: not a training state')
+            raise CheckpointError(f'{state_file}: not a training state; those are experiments/NAME/training_states/'
+                                  'ITERATION.state')
         for label in self.labels:
             network = self.models / f"{label}_{state['iter']}.pth"
             if not _verify(network, sums):
@@ -162,7 +163,7 @@ def _verify(path, sums):
     if not path.is_file():
         raise CheckpointError(f'{path}: no such file')
     if path.name in sums and sha256(path) != sums[path.name]:
-        raise CheckpointError(f'{path}: damaged, it does not have the sha256 that was noted when it was written')
+        raise CheckpointError(f'{path}: damaged, its sha256 is not the one noted when it was written')
     return path.name in sums
 
 
@@ -193,7 +194,8 @@ def load_resume_state(opt):
     """
     keep_last = (opt.get('logger') or {}).get('keep_last')
     if keep_last is not None and (type(keep_last) is not int or keep_last < 1):
-        raise OptionsError(f'logger:keep_last: expected a whole number, 1 or more, got {keep_last!r}.')
+        raise OptionsError(f'logger:keep_last: expected a whole number, 1 or more, got {keep_last!r}. Leave it out to '
+                           'keep all.')
     path, state = _chosen_on_rank_0(opt)
     if path is None:
         return None
@@ -234,7 +236,8 @@ def _choose(opt):
     try:
         return given, checkpoints.load(given)
     except CheckpointError as error:
-        raise CheckpointError(f'path:resume_state: {error}. Give another state, or none.') from None
+        raise CheckpointError(f'path:resume_state: {error}. Give another state, or none to start at iteration '
+                              '0.') from None
 
 
 def log_exactness(state, world_size):

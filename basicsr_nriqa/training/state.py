@@ -1,9 +1,11 @@
 """What a training needs to go on, as a file that ``torch.load(weights_only=True)`` reads back."""
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from basicsr.models.base_model import BaseModel
 from basicsr.utils import get_root_logger
 
 from basicsr_nriqa.files import written_beside
@@ -17,7 +19,7 @@ class CheckpointError(OptionsError):
     """
 
 
-def training_state(model, epoch, iteration, **extra):
+def training_state(model: BaseModel, epoch: int, iteration: int, **extra: Any) -> dict[str, Any]:
     """The state of a training.
 
     Args:
@@ -36,7 +38,7 @@ def training_state(model, epoch, iteration, **extra):
         'schedulers': [scheduler.state_dict() for scheduler in model.schedulers], **extra})
 
 
-def save_training_state(model, epoch, iteration, **extra):
+def save_training_state(model: BaseModel, epoch: int, iteration: int, **extra: Any) -> None:
     """Write the :func:`training_state` to ``training_states/ITERATION.state``; nothing for iteration -1, the latest.
 
     Only one rank calls it, after all networks of this iteration are written.
@@ -49,7 +51,7 @@ def save_training_state(model, epoch, iteration, **extra):
                    Path(model.opt['path']['training_states'], f'{iteration}.state'))
 
 
-def save_whole(value, path, attempts=3):
+def save_whole(value: object, path: str | Path, attempts: int = 3) -> None:
     """torch.save to a file that is whole and on the disk, or not there.
 
     Args:
@@ -73,7 +75,7 @@ def save_whole(value, path, attempts=3):
             time.sleep(1)
 
 
-def load_whole(path):
+def load_whole(path: str | Path) -> Any:
     """What :func:`save_whole` wrote, on the CPU.
 
     Raises:
@@ -85,10 +87,10 @@ def load_whole(path):
         raise CheckpointError(f'{path}: no such file') from None
     except Exception as error:  # damaged data can be any error of pickle, zip or torch
         raise CheckpointError(f'{path}: damaged, or not a file of plain data and tensors '
-                              f'({_first_line(error) or type(error).__name__})') from None
+                              f'({type(error).__name__}: {_first_line(error)})') from None
 
 
-def plain(value):
+def plain(value: Any) -> Any:
     """The same nesting with numpy's numbers and arrays as Python's numbers and lists, which torch.load reads back."""
     if isinstance(value, dict):
         return {plain(key): plain(item) for key, item in value.items()}
@@ -97,5 +99,5 @@ def plain(value):
     return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
 
 
-def _first_line(error):
+def _first_line(error: Exception) -> str:
     return str(error).strip().partition('\n')[0]

@@ -161,6 +161,12 @@ def test_channels_that_do_not_divide_are_an_error(mid_channels):
         BasicVSRPP(mid_channels=mid_channels)
 
 
+@pytest.mark.parametrize('options', [{'num_blocks': -1}, {'max_residue_magnitude': -1.5}])
+def test_negative_options_are_an_error(options):
+    with pytest.raises(ValueError, match='must be 0 or more'):
+        BasicVSRPP(**{**SMALL, **options})
+
+
 @pytest.mark.parametrize('shape', [(1, 2, 3, 15, 16), (1, 2, 3, 64, 8), (1, 0, 3, 16, 16), (1, 2, 1, 16, 16),
                                    (2, 3, 16, 16)])
 def test_unusable_clips_are_an_error(network, shape):

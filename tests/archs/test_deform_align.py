@@ -64,6 +64,7 @@ def test_half_precision_stays_close():
     torch.testing.assert_close(pure.float(), expected, rtol=0.05, atol=0.02)
 
 
-def test_channels_that_do_not_divide_are_an_error():
-    with pytest.raises(ValueError, match='12 deformable groups'):
-        FlowGuidedDeformAlign(8, 8, condition_channels=4, num_frames=2, deformable_groups=12)
+@pytest.mark.parametrize('groups', [12, 1, 0])
+def test_channels_that_do_not_divide_are_an_error(groups):
+    with pytest.raises(ValueError, match=f'multiple of the 2 frames .* divide their 16 channels; got {groups}'):
+        FlowGuidedDeformAlign(8, 8, condition_channels=4, num_frames=2, deformable_groups=groups)

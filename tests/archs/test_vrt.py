@@ -242,7 +242,11 @@ def test_gpu_gives_the_output_and_gradient_of_the_cpu(setting):
     ({'depths': (2,) * 8}, 'one number from 1 up for each of the 7 stages'), ({'num_heads': (5,) * 9}, r'\(12, 5\)'),
     ({'depths': (2, 0, *(2,) * 7)}, 'from 1 up'), ({'embed_dims': (8,) * 6 + (16, 8, 8)}, 'read the same backwards'),
     ({'indep_reconsts': (3,)}, '7 to 8'), ({'mul_attn_ratio': 2}, 'a share'), ({'out_chans': 4}, 'must be 3, RGB'),
-    ({'window_size': (8, 8)}, r'\(frames, rows, columns\)'), ({'pa_frames': 0}, 'interpolation .* with upscale 1')])
+    ({'window_size': (8, 8)}, r'\(frames, rows, columns\)'), ({'pa_frames': 0}, 'needs upscale 1, .*; got 4, False'),
+    ({'window_size': (0, 4, 4)}, 'each from 1 up'), ({'num_heads': (0,) * 9}, 'from 1 up'),
+    ({'mlp_ratio': 0}, 'mlp_ratio must be above 0'), ({'drop_path_rate': 1}, 'drop_path_rate must be from 0 to below'),
+    ({'deformable_groups': 0}, 'deformable_groups must be a multiple'), ({'deformable_groups': 7}, 'got 7'),
+    ({'deformable_groups': 2, 'pa_frames': 6}, 'multiple of pa_frames / 2')])
 def test_options_that_do_not_go_together_are_an_error(options, message):
     with pytest.raises(ValueError, match=message):
         VRT(**{**TINY, **options})

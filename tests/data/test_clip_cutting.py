@@ -134,7 +134,7 @@ def test_lists_that_a_killed_run_has_not_named_are_removed(videos, tmp_path, nam
 
 def test_other_settings_after_an_interrupted_packing_are_named(videos, tmp_path):
     killed(lambda: prepare(videos[:1], tmp_path), packing.LmdbWriter, 'put', 9)
-    with pytest.raises(DataError, match=r'begun with other settings: clips 1, now 2, cropped_to 4, now 2, chosen'):
+    with pytest.raises(DataError, match=r'clips 1, now 2, cropped_to 4, now 2, other choice of clips'):
         prepare(videos[:1], tmp_path, clips=2, scale=2)
     prepare(videos[:1], tmp_path)
 

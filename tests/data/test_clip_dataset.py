@@ -206,7 +206,10 @@ def test_order_pickling_and_earlier_items_change_nothing(of_lengths):
 def test_errors_name_the_thing(train_opt, of_lengths, sample, tmp_path):
     with pytest.raises(DataError, match=r"frame '00001/0001/im\d': GT is 96x64 and LR 24x16.* scale 2"):
         build_dataset({**train_opt, 'scale': 2})[0]
-    with pytest.raises(DataError, match='too small for gt_size 128'):
+    with pytest.raises(DataError, match='exchange dataroot_gt and dataroot_lq'):
+        build_dataset({**train_opt, 'dataroot_gt': train_opt['dataroot_lq'],
+                       'dataroot_lq': train_opt['dataroot_gt']})[0]
+    with pytest.raises(DataError, match=r'too small for gt_size 128\. Set it to 64 or less'):
         build_dataset({**train_opt, 'gt_size': 128})[0]
     with pytest.raises(DataError, match='gt_size: 30 is not divisible'):
         build_dataset({**train_opt, 'gt_size': 30})
@@ -214,20 +217,45 @@ def test_errors_name_the_thing(train_opt, of_lengths, sample, tmp_path):
         build_dataset({**train_opt, 'num_frame': 8})
     with pytest.raises(DataError, match=r"3 frames in steps of 2 do not fit into clip 'clip 3' of 3\. "):
         build_dataset({**of_lengths, 'interval_list': [1, 2]})
-    for option in ('num_frame', 'gt_size', 'scale'):
-        for value in (0, -4, 4.0):
+    for option in ('num_frame', 'gt_size', 'scale', 'clip_length'):
+        for value in (0, -4, 4.0, True):
             with pytest.raises(DataError, match=rf'{option}: expected a whole number above 0, got {value}\.'):
                 build_dataset({**train_opt, option: value})
-    for value in ({}, None, {'typ': 'lmdb'}):
+    for value in ({}, 'lmdb', {'typ': 'lmdb'}):
         with pytest.raises(DataError, match=r'io_backend: expected \{type: lmdb\} or \{type: disk\}, got '):
             build_dataset({**train_opt, 'io_backend': value})
-    for option, value in (('interval_list', [0]), ('interval_list', ['1']), ('samples_per_clip', 0),
-                          ('samples_per_clip', 'all'), ('filename_tmpl', 'im')):
+    for option, value in (('interval_list', [0]), ('interval_list', ['1']), ('interval_list', 2),
+                          ('samples_per_clip', 0), ('samples_per_clip', 'all'), ('filename_tmpl', 'im'),
+                          ('first_frame', '1')):
         with pytest.raises(DataError, match=f'{option}: '):
             build_dataset({**train_opt, option: value})
+    for option in ('dataroot_gt', 'dataroot_lq', 'meta_info_file'):
+        with pytest.raises(DataError, match=rf"{option}: expected one path, got \['a', 'b'\]\. ClipMixtureDataset"):
+            build_dataset({**train_opt, option: ['a', 'b']})
+    with pytest.raises(DataError, match=r'_LRx4\.lmdb: an LMDB database\. Set io_backend to \{type: lmdb\}'):
+        build_dataset({**train_opt, 'io_backend': {'type': 'disk'}})
     (tmp_path / 'list.txt').write_text('00009/0009 7 (64,96,3)\n')
     with pytest.raises(DataError, match="the database has no key '00009/0009/im"):
         build_dataset({**train_opt, 'meta_info_file': str(tmp_path / 'list.txt')})[0]
+
+
+@pytest.mark.parametrize('missing', ['dataroot_gt', 'dataroot_lq', 'io_backend', 'gt_size'])
+def test_a_stock_model_without_an_option_that_is_needed(train_opt, missing):
+    left_out = {name: value for name, value in train_opt.items() if name != missing}
+    for opt in (left_out, {**train_opt, missing: None}, {**train_opt, missing: ''}):
+        with pytest.raises(DataError, match=f'^{missing}: is missing'):
+            build_dataset(opt)
+
+
+def test_null_is_as_good_as_left_out(train_opt):
+    left_out = {name: value for name, value in train_opt.items() if name not in ('scale', 'num_frame')}
+    null = dict.fromkeys(('scale', 'num_frame', 'interval_list', 'samples_per_clip', 'clip_length', 'first_frame',
+                          'filename_tmpl'))
+    with_null, without = build_dataset({**train_opt, **null}), build_dataset(left_out)
+    torch.manual_seed(0)
+    item = with_null[0]
+    torch.manual_seed(0)
+    assert len(with_null) == len(without) and torch.equal(item['gt'], without[0]['gt'])
 
 
 def test_frames_of_several_sizes(of_lengths, tmp_path):

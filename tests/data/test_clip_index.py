@@ -54,7 +54,7 @@ def test_a_list_with_numbers_of_frames_needs_no_look_at_the_store(tmp_path):
 def test_a_list_of_names_takes_lengths_from_the_store(tmp_path):
     store = _store(tmp_path / 'tree', {'a': numbered('{:03d}', 4, 0), 'b': numbered('im{}', 2), 'c': ['x1', 'x3']})
     assert find_clips(store, _list(tmp_path, 'b\na\n')) == [Clip('b', 2, 'im{:01d}', 1), Clip('a', 4, '{:03d}', 0)]
-    with pytest.raises(DataError, match=r"list\.txt names the clip 'd', which .*tree does not have"):
+    with pytest.raises(DataError, match=r"list\.txt: clip 'd' is not in .*tree\. Take the list"):
         find_clips(store, _list(tmp_path, 'a\nd\n'))
 
 

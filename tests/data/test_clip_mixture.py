@@ -108,8 +108,22 @@ def test_errors_name_the_part(options):
     part.update(gt_size=8, type='ClipTrainDatset')
     with pytest.raises(DataError, match=r"datasets:long:type: .*did you mean 'ClipTrainDataset'\?"):
         build_dataset(options)
-    with pytest.raises(DataError, match='datasets: expected the parts'):
-        build_dataset({**options, 'datasets': {}})
+    part['type'] = None
+    with pytest.raises(DataError, match='datasets:long:type: is missing'):
+        build_dataset(options)
+    part.update(type='ClipTrainDataset', dataroot_gt='nowhere')
+    with pytest.raises(DataError, match=r'^datasets:long: nowhere: no '):
+        build_dataset(options)
+    part.update(type='ClipTestDataset', dataroot_gt=part['dataroot_lq'])
+    mixture = build_dataset(options)
+    with pytest.raises(DataError, match='datasets:long:type: ClipTestDataset is no dataset of clips for training'):
+        for index in range(len(mixture)):
+            mixture[index]
+    for parts in ({}, None, ['long']):
+        with pytest.raises(DataError, match='datasets: expected the parts'):
+            build_dataset({**options, 'datasets': parts})
+    with pytest.raises(DataError, match=r"datasets:short: expected options such as .*, got 'long'"):
+        build_dataset({**options, 'datasets': {'short': 'long'}})
 
 
 @pytest.fixture
@@ -137,7 +151,7 @@ def problems(options, train_options):
 @pytest.mark.parametrize('place, value, words', [
     (None, None, ''),
     ('datasets:long:num_frmae', 3, "datasets:train:datasets:long:num_frmae: unknown option (did you mean 'num_frame'"),
-    ('datasets:long:interval_list', 2, 'datasets:train:datasets:long:interval_list: expected a list, got 2'),
+    ('datasets:long:interval_list', 2, 'datasets:train:datasets:long:interval_list: expected a list'),
     ('datasets:long:type', 'ClipTrainDatset', "datasets:long:type: no dataset is called 'ClipTrainDatset' (did"),
     ('datasets:long:ratio', None, 'datasets:train:datasets:long:ratio: is missing'),
     ('datasets:long:ratio', -1, 'datasets:train:datasets:long:ratio: expected a number above 0'),

@@ -64,9 +64,13 @@ def test_natural_order():
 def test_errors_name_the_thing(tmp_path):
     with pytest.raises(DataError, match='no such folder'):
         ClipStore(tmp_path / 'nowhere', 'disk')
+    with pytest.raises(DataError, match=r'a folder, but no LMDB database.* io_backend to \{type: disk\}'):
+        ClipStore(tmp_path, 'lmdb')
+    with pytest.raises(DataError, match=r'no LMDB database is there.* Correct the path'):
+        ClipStore(tmp_path / 'nowhere.lmdb', 'lmdb')
     with pytest.raises(DataError, match="type 'tape' is not known"):
         ClipStore(tmp_path, 'tape')
-    with pytest.raises(DataError, match='no frame is in there'):
+    with pytest.raises(DataError, match='no image is in there'):
         ClipStore(tmp_path, 'disk').clips()
     write_clips(tmp_path, {'a': ['im1']})
     with pytest.raises(DataError, match='a/im2: no such frame'):

@@ -64,7 +64,7 @@ def test_a_damaged_archive_beside_the_one_that_is_wanted(tmp_path, archive):
 def test_a_truncated_archive(archive):
     with open(archive, 'r+b') as file:
         file.truncate(700)
-    with pytest.raises(DataError, match=r'set\.zip: not a whole zip archive .*download broke off'):
+    with pytest.raises(DataError, match=r'set\.zip: not a whole zip archive .*Fetch it again'):
         open_tree(archive, 'list.txt')
 
 

@@ -115,6 +115,10 @@ def test_a_database_that_is_packed_again_is_read_anew(database):
 def test_errors_name_the_thing(tmp_path):
     with pytest.raises(DataError, match=r'nowhere\.lmdb: no LMDB database'):
         LmdbReader(tmp_path / 'nowhere.lmdb')
+    (tmp_path / 'empty.lmdb').mkdir()
+    (tmp_path / 'empty.lmdb/data.mdb').touch()
+    with pytest.raises(DataError, match=r'empty\.lmdb: no whole LMDB database \(data\.mdb is empty\)'):
+        LmdbReader(tmp_path / 'empty.lmdb')
     (tmp_path / 'begun.lmdb.partial').mkdir()
     with pytest.raises(DataError, match=r'begun\.lmdb\.partial is one that is not finished'):
         LmdbReader(tmp_path / 'begun.lmdb')

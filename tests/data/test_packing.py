@@ -174,7 +174,7 @@ def test_a_second_process_cannot_break_the_end_of_the_first(tmp_path, monkeypatc
 @pytest.mark.parametrize('damage, message', [
     (lambda image: b'', r'place of 4: not a readable image \(0 bytes\)'),
     (lambda image: encode_image(image)[:300], r'place of 4: not a readable image \(300 bytes\)'),
-    (lambda image: image[:30], r'place of 4: degradation BI: 48x30 is not divisible by the scale 4'),
+    (lambda image: image[:30], r'place of 4: the size 48x30 is not divisible by the scale 4'),
     (lambda image: image[:28], r"frame 'clip 1/im2' has 48x28 pixels, but 'clip 1/im1' of the same clip 48x32"),
 ])
 def test_damaged_frames_and_mixed_sizes(tmp_path, damage, message):
@@ -233,5 +233,5 @@ def test_bad_arguments(tmp_path):
         write_meta_info(tmp_path / 'list', gt.path)
     with pytest.raises(DataError, match="codec: 'jpeg' is not known; expected one of png, raw"):
         _pack(tmp_path, _frames(3), codec='jpeg')
-    with pytest.raises(DataError, match="degradation 'XY': expected one of BI, BD"):
+    with pytest.raises(DataError, match="degradation: expected one of BI, BD, got 'XY'"):
         _pack(tmp_path, _frames(3), degradation='XY')

@@ -85,7 +85,9 @@ def test_what_is_missing_is_named(small, tmp_path):
     shutil.rmtree(small / 'train_sharp/005')
     with pytest.raises(DataError, match='train_sharp/005: this clip is missing, 1 of 12 in all'):
         _prepare(small, tmp_path / 'out')
-    with pytest.raises(DataError, match='test_frames: 6 is not possible; the clips have 5'):
+    with pytest.raises(DataError, match=r"splits: expected some of train, test, got 'train'"):
+        _prepare(small, tmp_path / 'out', splits='train')
+    with pytest.raises(DataError, match=r'test_frames: expected 1 to 5, .*got 6'):
         _prepare(small, tmp_path / 'out', test_frames=6)
 
 

@@ -1,5 +1,9 @@
+import runpy
+
 import cv2
 import numpy as np
+import pytest
+from conftest import ROOT
 
 from basicsr_nriqa.data.photographs import TEST_PHOTOGRAPHS, TRAIN_PHOTOGRAPHS, load_photograph
 from basicsr_nriqa.data.sample_clips import make_sample_vimeo90k, render_clip
@@ -15,6 +19,24 @@ def test_layout_and_determinism(tmp_path):
     for file in files:
         assert (tmp_path / 'a' / file).read_bytes() == (tmp_path / 'b' / file).read_bytes()
     assert cv2.imread(str(tmp_path / 'a/sequences/00001/0001/im7.png')).shape == (64, 96, 3)
+
+
+@pytest.mark.parametrize(('changed', 'message'), [
+    (('--size', '66', '96'), r'^error: .*im1\.png: the size 96x66 is not divisible by the scale 4'),
+    (('--train-clips', '2'), '^error: .* was made with other settings: frames 7, now 14, other frames. Remove it'),
+    (('-o', '/proc/1/out'), '^error: /proc/1/out.*: cannot be written .*, or choose another folder')])
+def test_errors_of_the_script(tmp_path, monkeypatch, changed, message):
+    script = str(ROOT / 'scripts/make_sample_data.py')
+
+    def run(*arguments):
+        monkeypatch.setattr('sys.argv', [script, '-o', str(tmp_path), '--train-clips', '1', '--test-clips', '1',
+                                         '--size', '64', '96', *arguments])
+        runpy.run_path(script, run_name='__main__')
+
+    if '--train-clips' in changed:
+        run()
+    with pytest.raises(SystemExit, match=message):
+        run(*changed)
 
 
 def test_training_and_test_photographs_are_different_and_there():

@@ -81,6 +81,13 @@ def test_sound_alone_is_an_error(tmp_path):
         next(decoded_frames(path))
 
 
+def test_a_codec_without_a_decoder_is_an_error(tmp_path):
+    path = write_video(tmp_path / 'in.mkv', panned('chelsea.png', 3))
+    path.write_bytes(path.read_bytes().replace(b'V_MPEG4/ISO/AVC', b'V_MPEG4/ISO/XYZ'))
+    with pytest.raises(DataError, match=r'in\.mkv: its video is coded in a way that FFmpeg cannot decode'):
+        next(progressive_frames(path))
+
+
 def test_a_truncated_file(tmp_path):
     """What is left of it are the frames before, exact; that there should be more is told by the header alone."""
     path = write_video(tmp_path / 'in.mp4', panned('chelsea.png', 60), options={'g': '10', 'bf': '0'})
@@ -127,7 +134,7 @@ def test_interlaced_only_by_the_container(tmp_path, order, interlaced):
                        options={'field_order': order})
     with opened_video(path) as (_, stream):
         if not hasattr(stream.codec_context, 'field_order'):
-            pytest.skip('PyAV 17.0 does not tell it')
+            pytest.skip('PyAV 17.1 does not tell it')
     if interlaced:
         with pytest.raises(DataError, match='this video is interlaced'):
             next(progressive_frames(path))

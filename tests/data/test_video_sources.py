@@ -16,7 +16,7 @@ def test_no_video_is_drawn_for_both_and_the_order_does_not_matter(tmp_path):
     assert parts == split_sources(list_sources(paths[::-1]), test_share=0.1, seed=3)
     assert parts != split_sources(list_sources(paths), test_share=0.1, seed=4)
     for share in (0, 1, 1.5):
-        with pytest.raises(DataError, match='expected above 0 and below 1'):
+        with pytest.raises(DataError, match='test_share: expected a share above 0 and below 1'):
             split_sources(list_sources(paths), test_share=share)
 
 
@@ -34,6 +34,9 @@ def test_a_copy_under_another_name_is_refused(tmp_path):
         list_sources([*tmp_path.iterdir()])
     with pytest.raises(DataError, match=r'absent\.mp4: no such file'):
         list_sources([tmp_path / 'absent.mp4'])
+    for videos, message in (([], 'no video was given'), ('phone.mp4', "expected a list of files, got .* 'phone.mp4'")):
+        with pytest.raises(DataError, match=message):
+            list_sources(videos)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):

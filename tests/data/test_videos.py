@@ -131,7 +131,7 @@ def test_a_turned_phone_and_a_file_that_was_cut_off(tmp_path, log):
     path.write_bytes(data[:end])
     prepare([path], tmp_path / 'out')
     assert LmdbReader(tmp_path / 'out/videos_test_GT.lmdb').image('in/0001/im1').shape == (96, 64, 3)
-    assert 'in.mp4: 20 frames, where the file says 60. It may be cut off.' in log.text
+    assert 'in.mp4: 20 frames, where the file says 60. It may be cut off: fetch it again' in log.text
 
 
 def test_a_video_is_not_for_training_in_one_run_and_for_testing_in_another(videos, tmp_path):
@@ -192,8 +192,12 @@ def test_damaged_and_interlaced_videos_are_named(videos, tmp_path):
 
 @pytest.mark.parametrize(('options', 'message'), [
     ({'split': 'val'}, "split: 'val' is not known"),
-    ({'clips': 0}, 'clips: 0'), ({'frames': 1}, 'frames: 1'), ({'scale': 0}, 'scale: 0'),
-    ({'start': -1.0}, 'start: -1'), ({'output': 'tiff'}, "format: 'tiff'"), ({'resize_height': 3}, 'resize_height: 3'),
+    ({'clips': 0}, 'clips: expected a whole number, 1 or more, got 0'), ({'clips': '2'}, "clips: .*got '2'"),
+    ({'frames': 1}, 'frames: expected a whole number, 2 or more, got 1'),
+    ({'scale': 0}, 'scale: expected a whole number, 1 or more, got 0'),
+    ({'start': -1.0}, 'start: expected a number, 0 or more, got -1'), ({'start': float('nan')}, 'start: .*got nan'),
+    ({'resize_height': 3}, 'resize_height: expected a whole number, 4 or more, got 3'),
+    ({'resize_height': 48.5}, r'resize_height: .*got 48\.5'), ({'output': 'tiff'}, "format: 'tiff'"),
     ({'scale': 80}, r'cut\.mkv: 97x71 pixels are too few for the scale 80')])
 def test_what_cannot_be_is_an_error(videos, tmp_path, options, message):
     with pytest.raises(DataError, match=message):

@@ -97,7 +97,10 @@ def test_a_truncated_archive_and_a_missing_frame(sample, tmp_path):
     (root / 'sep_testlist.txt').unlink()
     with pytest.raises(DataError, match=r'sep_testlist\.txt: cannot be read'):
         prepare_vimeo90k(root, tmp_path / 'out', splits=('test',), progress=False)
-    with pytest.raises(DataError, match='lists 2 clips, cannot draw 5'):  # before train is packed
+    for splits in ('test', (), ('train', 'val')):
+        with pytest.raises(DataError, match='splits: expected some of train, test, got '):
+            prepare_vimeo90k(root, tmp_path / 'out', splits=splits, progress=False)
+    with pytest.raises(DataError, match='test_clips: cannot draw 5 of the 2 clips'):  # before train is packed
         prepare_vimeo90k(sample / 'vimeo_septuplet', tmp_path / 'out', test_clips=5, progress=False)
     (root / 'sep_testlist.txt').write_bytes(b'\xff\xfe\x00')
     with pytest.raises(DataError, match=r'sep_testlist\.txt: cannot be read'):

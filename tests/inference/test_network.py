@@ -43,8 +43,11 @@ def test_options_and_overrides_tell_the_network(weights, tmp_path):
     ({'model': 'VRT'}, r'tiny\.pth: this is the network BasicVSRPP, not VRT'),
     ({'overrides': ['num_blocks']}, 'expected name=value'),
     ({'overrides': ['num_blocks=[']}, r'--network num_blocks=\[: cannot read the value'),
-    ({'overrides': ['blocks=3']}, 'cannot be built with these options'),
-    ({'overrides': ['type=EDVRR']}, 'cannot be built with these options'),
+    ({'overrides': ['blocks=3']}, r"--network blocks: unknown option \(did you mean 'num_blocks'\?\)"),
+    ({'overrides': ['num_blocks=x']}, "--network num_blocks: expected a whole number, got 'x'"),
+    ({'overrides': ['type=EDVRR']}, "--network type: no network is called 'EDVRR'"),
+    ({'overrides': ['type=null']}, "--network type: no network is called 'None'"),
+    ({'overrides': ['mid_channels=12']}, r'tiny\.pth: BasicVSRPP cannot be built .* multiple of 8'),
     ({'overrides': ['num_blocks=2']}, 'does not fit this BasicVSRPP'),
     ({'overrides': ['type=VRT', 'pa_frames=0']}, 'makes frames between frames')])
 def test_what_does_not_fit_is_an_error(weights, arguments, message):
@@ -56,6 +59,19 @@ def test_options_without_network_are_an_error(weights, tmp_path):
     (tmp_path / 'options.yml').write_text('scale: 4\n')
     with pytest.raises(InferenceError, match=r'options\.yml: expected options with a block network_g'):
         load_network(weights, options=tmp_path / 'options.yml')
+
+
+def test_a_wrong_option_in_a_file_is_named(weights, tmp_path):
+    (tmp_path / 'options.yml').write_text('network_g: {type: BasicVSRPP, mid_channels: "8"}\n')
+    with pytest.raises(InferenceError, match=r"options\.yml: network_g:mid_channels: expected a whole number, got '8'"):
+        load_network(weights, options=tmp_path / 'options.yml')
+
+
+def test_a_training_state_is_an_error_that_names_the_network(tmp_path):
+    torch.save({'epoch': 1, 'iter': 5, 'optimizers': [], 'schedulers': []}, tmp_path / '5.state')
+    with pytest.raises(InferenceError, match=r'is net_g_5\.pth in the folder models') as error:
+        load_network(tmp_path / '5.state')
+    assert '--options' not in str(error.value)
 
 
 def test_a_network_for_another_purpose_is_an_error(tmp_path):
@@ -144,6 +160,12 @@ def test_other_errors_are_handed_on():
 def test_too_little_memory_for_any_tile_is_an_error():
     with pytest.raises(InferenceError, match=r'too little memory for 3 frames.*CUDA out of memory.*--clip-length'):
         Restorer(SmallMemory(0), tile=64, tile_overlap=8)(moving_frames(3, 100, 130))
+
+
+@pytest.mark.parametrize('error', [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_too_little_main_memory_is_an_error(error):
+    with pytest.raises(InferenceError, match=r'Main memory is too little for 3 frames of 130x100 .*--clip-length'):
+        Restorer(SmallMemory(0, error))(moving_frames(3, 100, 130))
 
 
 def test_output_that_is_not_finite_is_an_error():

@@ -1,3 +1,4 @@
+import errno
 import json
 import logging
 import runpy
@@ -23,6 +24,7 @@ from basicsr_nriqa.inference import restore as restore_module
 from basicsr_nriqa.inference.partial import Partial
 from basicsr_nriqa.inference.reading import FolderSource, open_source
 from basicsr_nriqa.inference.tiling import restore_tiles, windows
+from basicsr_nriqa.inference.writing import write_frame
 
 SCRIPT = ROOT / 'scripts/inference_video.py'
 CUT = {'clip_length': 3, 'clip_overlap': 1, 'tile': 0}
@@ -305,7 +307,8 @@ def test_places_where_no_output_goes(folder, weights, tmp_path):
                             (tmp_path / 'holds', r'holds more than frames \(thesis\.txt\)'),
                             (tmp_path / 'file', 'there is a file of this name'),
                             (tmp_path / 'folder.mp4', 'there is a folder of this name'),
-                            (tmp_path / 'taken', 'not of an earlier run')):
+                            (tmp_path / 'taken', 'not of an earlier run'),
+                            (tmp_path / 'file/out', r'cannot be made there \(Not a directory\)')):
         with pytest.raises(InferenceError, match=message):
             restore_video(folder, output, weights, **CUT, overwrite=True, progress=False)
     assert (tmp_path / 'holds/thesis.txt').exists() and (tmp_path / 'taken.partial/thesis.txt').exists()
@@ -315,6 +318,7 @@ def test_places_where_no_output_goes(folder, weights, tmp_path):
     (['--tile', 8], r'--tile 8: this network needs 16 pixels or more'),
     (['--tile', 16, '--tile-overlap', 16], '--tile-overlap 16 must be below --tile 16'),
     (['--clip-length', 2, '--clip-overlap', 3], '--clip-overlap 3 must be below --clip-length 2'),
+    (['--network', 'num_blocks=x'], "--network num_blocks: expected a whole number, got 'x'"),
     (['--fps', '1/0'], '--fps 1/0: expected frames a second from 0.01 to 1000'),
     (['--noise-level', 10], 'this network is not told how noisy'),
     (['--model', 'VRT'], 'this is the network BasicVSRPP, not VRT')])
@@ -338,6 +342,36 @@ def test_the_script_says_nothing_of_what_is_not_there(monkeypatch, capsys, folde
     assert capsys.readouterr().err.endswith('Stopped.\n') and not [*tmp_path.iterdir()]
 
 
+def test_a_frame_damaged_before_it_is_encoded_is_made_again(monkeypatch, folder, weights, restored, tmp_path):
+    output = tmp_path / 'out.mkv'
+    frame = tmp_path / 'out.mkv.partial/frames/im2.png'
+    encode = restore_module.encode_video
+
+    def damage_and_encode(*arguments):
+        frame.write_bytes(frame.read_bytes()[:50])
+        encode(*arguments)
+    with monkeypatch.context() as patch:
+        patch.setattr(restore_module, 'encode_video', damage_and_encode)
+        with pytest.raises(InferenceError, match=r'im2\.png: this frame cannot be read .* makes it again'):
+            restore_video(folder, output, weights, **CUT, progress=False)
+    frame.unlink()
+    restore_video(folder, output, weights, **CUT, crf=0, progress=False)
+    assert open_source(output).survey(progress=False)[0] == len(restored)
+
+
+def test_a_full_disk_keeps_what_is_done(monkeypatch, folder, weights, tmp_path):
+    written = []
+
+    def fill_up(path, frame):
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, 'No space left on device', str(path))
+        written.append(path)
+        write_frame(path, frame)
+    monkeypatch.setattr(restore_module, 'write_frame', fill_up)
+    result = run_script(monkeypatch, folder, '-o', tmp_path / 'out', '--weights', weights)
+    assert 'No space left on device' in result and 'out.partial; the same command goes on from there.' in result
+
+
 def test_a_folder_of_the_next_run_is_left_alone(tmp_path):
     """It may be there as soon as the one before is gone."""
     with Partial(tmp_path / 'out') as partial:
@@ -348,7 +382,8 @@ def test_a_folder_of_the_next_run_is_left_alone(tmp_path):
     assert (partial.folder / 'lock').exists()
 
 
-@pytest.mark.parametrize('arguments', [['--tile', -1], ['--crf', 60], ['--device', 'gpu']])
+@pytest.mark.parametrize('arguments', [['--tile', -1], ['--tile', 'x'], ['--crf', 60], ['--crf', 'good'],
+                                       ['--device', 'gpu']])
 def test_the_script_refuses_values(monkeypatch, capsys, folder, weights, tmp_path, arguments):
     assert run_script(monkeypatch, folder, '-o', tmp_path / 'out', '--weights', weights, *arguments) == 2
     assert f'argument {arguments[0]}' in capsys.readouterr().err

@@ -9,7 +9,7 @@ from videos import NTSC, halves, moving_frames, write_video
 
 from basicsr_nriqa.inference import InferenceError
 from basicsr_nriqa.inference.reading import open_source
-from basicsr_nriqa.inference.writing import encode_video, frame_rate, write_frame
+from basicsr_nriqa.inference.writing import check_encoding, encode_video, frame_rate, write_frame
 
 
 def test_a_frame_is_written_as_it_is(tmp_path):
@@ -50,6 +50,30 @@ def test_frame_rates_can_be_encoded(tmp_path, value, rate):
 def test_frame_rates_that_cannot_be(value):
     with pytest.raises(InferenceError, match=r'--fps .*: expected frames a second from 0.01 to 1000'):
         frame_rate(value)
+
+
+@pytest.mark.parametrize(('values', 'message'), [
+    ((16386, 16, 18), r'out\.mp4: H\.264 has 16384 pixels a side at most, .* 16386x16\. Give a folder'),
+    ((16, 16, 52), '--crf 52: expected a number from 0'), ((16, 16, float('nan')), '--crf nan: expected')])
+def test_videos_that_cannot_be(tmp_path, values, message):
+    with pytest.raises(InferenceError, match=message):
+        check_encoding(tmp_path / 'out.mp4', *values)
+
+
+@pytest.mark.parametrize('width', [16384, 16386])
+def test_the_encoder_has_the_limit_that_is_checked(tmp_path, width):
+    frames = np.zeros((1, 2, width, 3), np.uint8)
+    if width == 16384:
+        encode_video(tmp_path / 'out.mp4', frames, Fraction(25), 40)
+        return
+    with pytest.raises(InferenceError, match=r'out\.mp4: cannot be encoded \(.*\)\. Give a folder'):
+        encode_video(tmp_path / 'out.mp4', frames, Fraction(25), 40)
+
+
+def test_a_frame_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / 'im.png').mkdir()
+    with pytest.raises(OSError, match=r"directory: '.*im\.png'"):
+        write_frame(tmp_path / 'im.png', moving_frames(1)[0])
 
 
 @pytest.mark.parametrize('size', [(33, 40), (32, 41), (33, 41)])

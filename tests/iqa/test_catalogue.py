@@ -115,6 +115,8 @@ def test_mdtvsfas_released_head(shared):
 def test_unknown_names():
     with pytest.raises(MetricError, match=r"unknown metric 'hyperiq' .did you mean 'hyperiqa'.*Known: .*\blpips\b"):
         metric_info('hyperiq')
+    with pytest.raises(MetricError, match=r"unknown metric 'MANIQA' .did you mean 'maniqa'"):
+        metric_info('MANIQA')
     with pytest.raises(MetricError, match="unknown metric 'fid_of_nothing'"):
         create_metric('fid_of_nothing')
     with pytest.raises(MetricError, match=r"'nima' has no option 'fits' .did you mean 'fit'.*takes: fit, weights"):
@@ -126,7 +128,7 @@ def test_unknown_names():
 
 class _Redness(QualityMetric):
     def __init__(self, info, gain=1.0):
-        super().__init__(info, nn.Identity())
+        super().__init__(info)
         self.gain = gain
 
     def score(self, distorted, reference=None):
@@ -144,6 +146,8 @@ def test_a_metric_of_ones_own_is_found_by_its_name(monkeypatch):
     assert loss(torch.ones(1, 3, 4, 4)).item() == -2
     with pytest.raises(MetricError, match="there is a metric called 'redness' already: _Redness"):
         register_metric(info, _Redness)
+    with pytest.raises(MetricError, match=r"'redness': expected a subclass of QualityMetric, got .*Identity"):
+        register_metric(info, nn.Identity)
 
 
 @pytest.mark.filterwarnings('ignore:.torch.jit:FutureWarning')

@@ -207,7 +207,7 @@ def test_a_training_notes_all_members(parsed):
 @pytest.mark.parametrize('options, words', [
     ({'anchors': ['pxi']}, "train:balance_opt: anchors: there is no loss 'pxi' (did you mean 'pix'?)"),
     ({'anchor': ['pix']}, "train:balance_opt:anchor: unknown option (did you mean 'anchors'?)"),
-    ({'per': 'shot'}, 'train:balance_opt: per must be clip, frame or')])
+    ({'per': 'shot'}, 'train:balance_opt:per: expected clip or frame or')])
 def test_the_check_of_options_knows_anchors(parsed, options, words):
     with pytest.raises(OptionsError) as found:
         parsed({'metrics': MEMBERS}, balance_opt={'type': 'anchored', **options})

@@ -57,6 +57,8 @@ def test_metric_and_default_weight(name):
         loss_class.check({'chunks': 2})
     with pytest.raises(MetricError, match='loss_weight must be a number'):
         loss_class.check({'loss_weight': '0.1'})
+    with pytest.raises(MetricError, match=f'{name} has its metric already: leave `metric` out, choose a `variant`'):
+        loss_class(metric=metric)
 
 
 def test_training_uses_one_random_crop_unless_told_otherwise():
@@ -148,6 +150,10 @@ def test_missing_target_and_nan_are_said():
     loss = build_loss({'type': 'IQALoss', 'metric': 'ssim', 'loss_weight': -1})
     with pytest.raises(ValueError, match=r'ssim compares with a reference \(GT\)'):
         loss(torch.rand(1, 2, 3, 32, 32))
+    with pytest.raises(ValueError, match=r'ssim compares .* \(1, 2, 3, 32, 32\), got \(1, 2, 3, 16, 16\). .* enlarges'):
+        loss(torch.rand(1, 2, 3, 32, 32), torch.rand(1, 2, 3, 16, 16))
+    with pytest.raises(ValueError, match=r'IQALoss takes a tensor .*, got ndarray'):
+        loss(torch.rand(1, 3, 32, 32).numpy())
     with pytest.raises(ValueError, match='NaN or infinity: the network that made them has diverged'):
         loss(torch.full((1, 3, 32, 32), torch.nan), torch.rand(1, 3, 32, 32))
 

@@ -115,9 +115,30 @@ def test_clip_metrics_give_one_score_a_clip():
 def test_bad_images_and_options():
     image = np.zeros((64, 64, 3), np.uint8)
     for bad in (image[..., 0], np.zeros((64, 64, 4), np.uint8), image / 255.):
-        with pytest.raises(ValueError, match=r'tinyiqa: expected \(h,w,3\) uint8, BGR'):
+        with pytest.raises(ValueError, match=r'tinyiqa: img: expected \(h,w,3\) uint8, BGR'):
             calculate_metric({'img': bad}, {'type': 'calculate_iqa', 'metric': 'tinyiqa'})
     with pytest.raises(ValueError, match='ssim compares with a reference'):
         calculate_metric({'img': image}, {'type': 'calculate_iqa', 'metric': 'ssim'})
     with pytest.raises(MetricError, match=r"no option 'batches'.*'batch'"):
         calculate_iqa.check({'metric': 'tinyiqa', 'batches': 2})
+    with pytest.raises(MetricError, match=r'img: expected an array .* that it can read, got NoneType'):
+        calculate_iqa(None, metric='tinyiqa')  # cv2.imread of a file that is not there
+    with pytest.raises(MetricError, match='metric: expected a name, such as maniqa'):
+        calculate_iqa(image)
+
+
+@pytest.mark.parametrize('options, words', [
+    ({'crop_border': -4}, 'crop_border must be a whole number of px, 0 or more, got -4'),
+    ({'crop_border': '4'}, "crop_border must be .* got '4'"), ({'crop_border': True}, 'crop_border .* got True'),
+    ({'batch': 0}, 'batch must be a whole number of frames, 1 or more, got 0'),
+    ({'device': 'gpu'}, "device must be one that PyTorch can use here, such as cpu or cuda:0, got 'gpu'")])
+def test_options_are_checked_before_anything_is_built(options, words):
+    with pytest.raises(MetricError, match=words):
+        calculate_iqa.check({'metric': 'tinyiqa', **options})
+
+
+def test_a_border_must_leave_something():
+    frames = torch.rand(2, 3, 40, 64)
+    assert score_frames(frames, None, 'tinyiqa', crop_border=4).shape == (2,)
+    with pytest.raises(MetricError, match='crop_border 20 leaves nothing of 64x40 px'):
+        score_frames(frames, None, 'tinyiqa', crop_border=20)

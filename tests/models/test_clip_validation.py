@@ -21,7 +21,10 @@ METRICS = {'psnr': {'type': 'calculate_psnr', 'crop_border': 2, 'better': 'highe
 
 
 class Judge(ClipValidation):
-    device = torch.device('cpu')
+    """Without the networks of a model."""
+
+    def __init__(self):
+        self.device = torch.device('cpu')
 
 
 class CountingStore(ClipStore):

@@ -102,13 +102,13 @@ def test_clips_are_spread_evenly_and_stay_those_of_the_start():
 
 
 def test_what_cannot_be_compared_is_refused():
-    with pytest.raises(OptionsError, match='no loss is a no-reference metric'):
+    with pytest.raises(OptionsError, match='lower is for losses that are no-reference metrics'):
         _guard(action='lower', no_reference=())
     guard = _guard()
     guard.options = GuardOptions(anchors={'ssim': 1})
     with pytest.raises(OptionsError, match='what anchors:ssim, spectrum asks for was not measured'):
         guard.check_start({'set_0': ['a', 'b']})
-    with pytest.raises(OptionsError, match='val:guard:anchors:ssim: no validation set has GT'):
+    with pytest.raises(OptionsError, match='val:guard:anchors:ssim: it compares with GT, and no validation'):
         guard.judge(0)
     small = {'folder': 'a', 'frames': ['im1']}
     with pytest.raises(OptionsError, match='the frames of set_0 have 100x63 px, and 64 px a side are needed'):
@@ -161,11 +161,11 @@ def test_sets_that_are_not_those_of_the_start_are_missed_before_a_resumed_traini
 @pytest.mark.parametrize('guard, words', [
     (True, 'val:guard: expected options such as'),
     ({'anchor': {}}, "val:guard:anchor: unknown option (did you mean 'anchors'?)."),
-    ({'anchors': ['psnr']}, "val:guard:anchors: expected percent by entry of val:metrics, such as {psnr: 1}, got ["),
+    ({'anchors': ['psnr']}, "val:guard:anchors: expected numbers by name, such as {psnr: 1}, got ["),
     ({'anchors': {'pnsr': 1}}, "val:guard:anchors:pnsr: val:metrics has no such entry (did you mean 'psnr'?)."),
-    ({'anchors': {'psnr': -1}}, 'val:guard:anchors:psnr: expected percent, 0 or more, got -1.'),
-    ({'anchors': {'psnr': math.nan}}, 'val:guard:anchors:psnr: expected percent, 0 or more, got nan.'),
-    ({'least_kept': 55}, 'val:guard:least_kept: expected a number from 0 to 1, or null, got 55.'),
+    ({'anchors': {'psnr': -1}}, 'val:guard:anchors:psnr: in percent, expected a number, 0 or more, got -1.'),
+    ({'anchors': {'psnr': math.nan}}, 'val:guard:anchors:psnr: in percent, expected a number, 0 or more, got nan.'),
+    ({'least_kept': 55}, 'val:guard:least_kept: expected a number from 0 to 1, got 55.'),
     ({'spectrum': None}, 'val:guard:spectrum: expected true or false, got None.'),
     ({'clips': 0}, 'val:guard:clips: expected a whole number, 1 or more, got 0.'),
     ({'patience': True}, 'val:guard:patience: expected a whole number, 1 or more, got True.'),

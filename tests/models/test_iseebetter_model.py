@@ -211,7 +211,7 @@ def test_the_shipped_options_build_and_train():
     ({'train__optim_d': {'type': 'Adam', 'lr': 1, 'beta': 1}}, 'train:optim_d:beta: unknown option'),
     ({'train__optim_d': {'type': 'Adm', 'lr': 1}}, "train:optim_d:type: 'Adm' is not known"),
     ({'train__gan_opt': {'weight': 1}}, 'train:gan_opt:weight: unknown option'),
-    ({'train__gan_opt': {'loss_weight': -1}}, 'train:gan_opt:loss_weight: must be above 0'),
+    ({'train__gan_opt': {'loss_weight': -1}}, 'train:gan_opt:loss_weight: expected a number above 0, got -1'),
     ({'train__iqa_opt': {'gan': {'type': 'TotalVariationLoss'}}}, 'train:iqa_opt:gan: is the name of'),
     ({'train__balance_opt': {'type': 'constant', 'weights': {'pix': 1, 'tv': 1}}}, 'give a number for gan too'),
 ])

@@ -126,7 +126,7 @@ def test_validation_report_images_and_scores(prepared, caplog, monkeypatch):
         _validate(model, {**opt, 'datasets': {'val': opt['datasets']['val_2']}})
     text = caplog.text
     assert 'Validation held_out' in text and '# psnr:' in text and 'Best:' in text
-    assert 'without_gt has no GT: psnr left out' in text and model.net_g.training
+    assert 'without_gt has no GT (dataroot_gt) to compare with: psnr left out' in text and model.net_g.training
     root = opt['path']['experiments_root']
     scores = json.loads(Path(root, 'scores/held_out_4.json').read_text())
     assert set(scores['videos']) == {'00002/0001', '00002/0002'} and scores['optimised'] == ['tinyiqa']
@@ -151,7 +151,7 @@ def test_validation_without_metrics(prepared):
 def test_a_foreign_checkpoint_is_refused(prepared, tmp_path):
     torch.save({'params': {'conv.weight': torch.zeros(1)}}, tmp_path / 'other.pth')
     opt = prepared(path__pretrain_network_g=str(tmp_path / 'other.pth'))
-    with pytest.raises(OptionsError, match=r'other\.pth does not fit network_g'):
+    with pytest.raises(OptionsError, match=r'path:pretrain_network_g: .*other\.pth: Not a BasicVSRPP checkpoint'):
         build_model(opt)
 
 

@@ -165,6 +165,6 @@ def test_script(saved, tmp_path):
 def test_script_says_what_is_wrong(saved, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, 'argv', ['check_artifacts.py', str(tmp_path / 'none'), str(saved / 'baseline'), '-o',
                                       str(tmp_path / 'out.json')])
-    with pytest.raises(SystemExit, match=r'^ERROR: .*none: no such folder'):
+    with pytest.raises(SystemExit, match=r'^error: .*none: no such folder'):
         runpy.run_path(str(ROOT / 'scripts' / 'check_artifacts.py'), run_name='__main__')
     assert not (tmp_path / 'out.json').exists()

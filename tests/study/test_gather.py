@@ -48,7 +48,7 @@ def study(plan):  # noqa: F811
 
 
 def test_a_report_of_what_is_done_names_what_is_not(study):
-    with pytest.raises(ValueError, match=r'out: not done yet: net, A & B, net, B\. For a report .*--partial'):
+    with pytest.raises(ValueError, match=r"out: not done yet: 'net, A & B', 'net, B'\. Run snakemake .*--partial"):
         report(study)
     written = {path.name for path in report(study, partial=True)}
     page = (study.output / 'report' / 'report.html').read_text()

@@ -167,7 +167,7 @@ def test_training_sets_are_named_by_what_they_are(write):
 @pytest.mark.parametrize(('plan', 'message'), [
     ({'modells': {}}, r"study\.yml: modells: unknown \(did you mean 'models'\?\)"),
     ({'name': None}, r'study\.yml: name is missing'),
-    ({'losses': {}}, r'study\.yml: losses: is empty'),
+    ({'losses': {}}, r'study\.yml: losses is empty'),
     ({'losses': {'baseline': 'B'}}, r'losses:baseline: expected `KEY: LABEL`'),
     ({'losses': {'a': 3}}, r'losses:a: expected `KEY: LABEL`.*got 3'),
     ({'losses': {'a': 'A', 'b': 'A'}}, r"losses:b and losses:a have the same label, 'A'"),
@@ -179,7 +179,7 @@ def test_training_sets_are_named_by_what_they_are(write):
     ({'models': {'net': {'baseline': 'base.yml'}}}, r'models:net:finetune is missing'),
     ({'models': {'net': 'base.yml'}}, r'models:net: expected options'),
     ({'models': {'net': {'baseline': 'base.yml', 'finetune': 'tuned_a.yml'}}}, r'an option file with \{loss\} in its'),
-    ({'models': {'net': {**PLAN['models']['net'], 'gpus': True}}}, r'models:net:gpus: True cannot be used here'),
+    ({'models': {'net': {**PLAN['models']['net'], 'gpus': True}}}, 'models:net:gpus: expected a whole number, got T'),
     ({'models': {'net': {'baseline': 'none.yml', 'finetune': 'tuned_{loss}.yml'}}}, r'none\.yml: cannot read'),
     ({'models': {'net': {'baseline': 'test.yml', 'finetune': 'tuned_{loss}.yml'}}}, r'test\.yml: train is missing'),
     ({'models': {'a': PLAN['models']['net'], 'a_b': PLAN['models']['net']}, 'losses': {'b_b': 'X', 'b': 'Y'}},
@@ -187,7 +187,10 @@ def test_training_sets_are_named_by_what_they_are(write):
     ({'set': {'trian:total_iter': 5}}, r"study\.yml: set: there are no options 'trian' \(did you mean 'train'"),
     ({'flags': {'worsend': 5}}, r"flags:worsend: unknown \(did you mean 'worsened'"),
     ({'flags': {'worsened': -5}}, r'flags: reference rule: worsened should be 0 or more'),
-    ({'report': {'scenes': 'many'}}, r"report:scenes: 'many' cannot be used here")])
+    ({'report': {'scenes': 'many'}}, r"report:scenes: expected a whole number, got 'many'"),
+    ({'report': {'scenes': -1}}, 'report:scenes: expected 0 or more, got -1'),
+    ({'set': {5: 3}}, 'set: expected the name of an option .* got 5'),
+    ({'set': {'train:total_iter': 'many'}}, "train:total_iter: expected a whole number, 1 or more, got 'many'")])
 def test_a_bad_plan_is_one_clear_error(write, plan, message):
     files = {f'tuned_{loss}': TUNED for loss in ('b_b', 'b')}
     with pytest.raises(OptionsError, match=message):

@@ -81,7 +81,7 @@ def test_folders_that_do_not_match(tmp_path, baseline, message):
 
 def test_folder_without_frames(tmp_path):
     (tmp_path / 'tuned').mkdir()
-    with pytest.raises(ValueError, match='tuned: no frame'):
+    with pytest.raises(ValueError, match='tuned: no image'):
         pair_clips(tmp_path / 'tuned', tmp_path / 'tuned')
 
 

@@ -85,11 +85,15 @@ def test_a_dry_run_of_the_mini_study_has_every_step():
         'all': 1, 'total': 74}
 
 
-def test_a_bad_choice_is_one_line(tmp_path):
-    shown = snakemake('-n', '--config', f"study={ROOT / 'workflow' / 'mini_study.yml'}", 'models=vtr', cwd=ROOT,
+@pytest.mark.parametrize(('choice', 'message'), [
+    ('models=vtr', r"error: models=vtr: .*mini_study\.yml has no such key \(did you mean 'vrt'\?\)"),
+    pytest.param('model=vrt', r"error: --config model=\.\.\.: unknown \(did you mean 'models'\?\)",
+                 marks=pytest.mark.slow)])
+def test_a_bad_choice_is_one_line(choice, message):
+    shown = snakemake('-n', '--config', f"study={ROOT / 'workflow' / 'mini_study.yml'}", choice, cwd=ROOT,
                       capture_output=True)
     assert shown.returncode != 0 and 'Traceback' not in shown.stderr
-    assert re.search(r"error: models=vtr: .*mini_study\.yml has no such key \(did you mean 'vrt'\?\)", shown.stderr)
+    assert re.search(message, shown.stderr)
 
 
 @pytest.mark.slow

@@ -1,0 +1,32 @@
+"""What is wrong with the options of a network, said before it is built."""
+from collections.abc import Mapping
+from typing import Any
+
+from basicsr.utils.registry import ARCH_REGISTRY
+
+from basicsr_nriqa.option_definitions.arguments import arguments, takes_any
+from basicsr_nriqa.suggestion import suggest
+
+
+def network_problems(options: Mapping[str, Any]) -> dict[str, str]:
+    """Compare a network's options with what its class takes.
+
+    Args:
+        options (Mapping[str, Any]): ``network_g`` of an option file.
+
+    Returns:
+        dict[str, str]: Option -> what is wrong with it; empty if nothing is.
+    """
+    name = options.get('type')
+    if not isinstance(name, str) or name not in ARCH_REGISTRY:
+        return {'type': f"no network is called '{name}'{suggest(name, ARCH_REGISTRY.keys())}."}
+    network = ARCH_REGISTRY.get(name)
+    known = arguments(network)
+    problems = {}
+    for key, value in options.items():
+        if key in known:
+            problems[key] = known[key].problem(value)
+        elif key != 'type' and not takes_any(network):
+            problems[key] = f'unknown option{suggest(key, known)}.'
+    problems.update({key: 'is missing.' for key, option in known.items() if option.required and key not in options})
+    return {key: problem for key, problem in problems.items() if problem}
