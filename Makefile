@@ -1,4 +1,4 @@
-# make demo | test | lint | docs | dist | help ; everything happens in .venv, set up on first use from constraints.txt
+# make setup | demo | test | lint | docs | dist | help ; everything happens in .venv, set up on first use from constraints.txt
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,6 +8,7 @@ READY := $(VENV)/.ready
 TESTERS ?= 2
 
 help:
+	@echo 'make setup      .venv with the tested versions of everything (about a minute); all others do it, too'
 	@echo 'make demo       train, fine-tune with a quality metric, test and compare, on sample data (2 cores: ~10 min)'
 	@echo 'make study      the paper'"'"'s whole experiment at toy size, with its report (2 cores: ~10 min)'
 	@echo 'make test       the fast tests'
@@ -28,6 +29,8 @@ $(READY): constraints.txt setup.cfg setup.py pyproject.toml Makefile
 		-r constraints.txt
 	$(UV) pip install --python $(BIN)/python --no-deps --build-constraints constraints.txt -e .
 	touch $@
+
+setup: $(READY)
 
 SAMPLE = $(BIN)/python scripts/make_sample_data.py -o datasets/mini
 
@@ -77,5 +80,5 @@ lock: $(READY)
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
-.PHONY: help demo study test test-slow lint docs linkcheck dist lock clean
+.PHONY: help setup demo study test test-slow lint docs linkcheck dist lock clean
 .DEFAULT_GOAL := help

@@ -157,11 +157,13 @@ def _memory_suffices(size):
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        killed = isinstance(error, BrokenProcessPool)  # by the system, as a rule
-        if not (killed or out_of_memory.of_gpu(error) or out_of_memory.of_machine(error)):
+        of_clip = f"a clip of {' x '.join(map(str, size))}. Give a smaller one: --input."
+        if isinstance(error, BrokenProcessPool):
+            raise ValueError('the process that measures ended without a result; what it printed is above. If that is '
+                             f'nothing, the system has killed it: memory is too little for {of_clip}') from error
+        if not (out_of_memory.of_gpu(error) or out_of_memory.of_machine(error)):
             raise
-        raise ValueError(f"memory is too little for a clip of {' x '.join(map(str, size))}. Give a smaller one: "
-                         '--input.') from error
+        raise ValueError(f'memory is too little for {of_clip}') from error
 
 
 def _counted(name, network, clip):
