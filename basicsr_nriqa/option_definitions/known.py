@@ -123,6 +123,22 @@ TRAIN = {
                         '0: none', least=0, below=1),
     'fix_flow': Option(int, 'Iterations in which parameters named `spynet` are not trained.', '0', least=0),
     'flow_lr_mul': Option(float, "Their learning rate relative to the others'.", '1', least=0)}
+# of losses: 0 or false is off
+TRANSFORMS = {
+    'flip': Option(bool | Literal[0], 'Left and right change places in half of the draws.'),
+    'rotate': Option(bool | Literal[0], 'By 0, 90, 180 or 270 degrees.'),
+    'shift': Option(float | Literal[False], 'By up to so many px each way, also by fractions.', least=0, most=64),
+    'scale': Option(float | Literal[False], 'By a factor of 1 / (1 + s) to 1 + s.', least=0, most=1),
+    'blur': Option(float | Literal[False], 'Gaussian, of a standard deviation of up to so many px.', least=0, most=16),
+    'colour': Option(float | Literal[False], 'Gain of each channel, saturation and contrast of 1 - s to 1 + s, offsets '
+                                             'of up to s / 2.', least=0, most=1),
+    'noise': Option(float | Literal[False], 'White, of a standard deviation of up to so much, in units of [0,1].',
+                    least=0, most=1),
+    'jpeg': Option(float | Literal[False], 'Of a quality between this and 100.', least=0, most=100)}
+PURIFY = {
+    'blur': Option(float | Literal[False], 'Gaussian, of a standard deviation of so many px.', least=0, most=16),
+    'resize': Option(float | Literal[False], 'By this factor, 0.1 or more, bicubic and antialiased.', least=0, most=1),
+    'jpeg': Option(float | Literal[False], 'Of this quality, 1 or more.', least=0, most=100)}
 GAN = {'loss_weight': Option(float, '- weight * mean D(output).', '0.001', above=0)}
 
 VAL = {

@@ -87,6 +87,9 @@ def _losses() -> Iterator[str]:
            'them, `python scripts/list_metrics.py NAME` has more about a metric.\n')
     losses = dict(_ours(registry.LOSS_REGISTRY))
     yield _section(3, 'IQALoss', arguments(IQALoss), summary(IQALoss))
+    yield _section(4, 'transforms', known.TRANSFORMS, '`true`, or strengths; `0` and `false` are off. '
+                   '[losses.md](losses.md#losses-that-are-harder-to-game)')
+    yield _section(4, 'purify', known.PURIFY, 'In the order that is given; a list of such where one comes twice.')
     yield _section(3, 'IQAEnsembleLoss', arguments(IQAEnsembleLoss), summary(IQAEnsembleLoss))
     yield 'And the options of `IQALoss` but `metric` and `loss_weight`, for the members that do not give them.\n'
     yield '`IQAPerceptualLoss` takes the same as `IQALoss`, for `perceptual_opt` of BasicSR\'s own models.\n'

@@ -100,6 +100,9 @@ def _losses() -> Cases:
         loss = registry.LOSS_REGISTRY.get(name)
         ours = isinstance(loss, type) and issubclass(loss, (IQALoss, IQAEnsembleLoss))
         options = _schemas(loss_arguments(loss) if isinstance(loss, type) else arguments(loss))
+        for name_of_group, group in (('transforms', known.TRANSFORMS), ('purify', known.PURIFY)):
+            if ours and name_of_group in options:
+                options[name_of_group] = _strengths(options[name_of_group], group)
         if ours and 'metric' in options:
             options['metric'] = _metric_name(options['metric'])
         if isinstance(loss, type) and issubclass(loss, IQAEnsembleLoss):
@@ -178,6 +181,12 @@ def _with_meanings(options: Mapping[str, Option], refined: Schema) -> Schema:
 def _metric_name(schema: Schema) -> Schema:
     """Names of the catalogue for completion; any other may be pyiqa's."""
     return {'anyOf': [{'enum': list(CATALOGUE)}, {'type': 'string'}], 'description': schema.get('description', '')}
+
+
+def _strengths(schema: Schema, group: Mapping[str, Option]) -> Schema:
+    """An option that takes strengths by name, or something else; of that, what its own schema says."""
+    others = [choice for choice in schema['anyOf'] if choice.get('type') != 'object']
+    return {'anyOf': [_group(group), *others], 'description': schema['description']}
 
 
 def _group(options: Mapping[str, Option]) -> Schema:

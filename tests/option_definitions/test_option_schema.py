@@ -14,6 +14,9 @@ from basicsr.utils import registry
 from conftest import ROOT
 from test_options_check import problems  # noqa: F401  a fixture
 
+from basicsr_nriqa.iqa import MetricError
+from basicsr_nriqa.losses.purifier import Purifier
+from basicsr_nriqa.losses.random_transforms import RandomTransforms
 from basicsr_nriqa.models.guard_options import GuardOptions
 from basicsr_nriqa.option_definitions import known
 from basicsr_nriqa.option_definitions.reference import option_reference
@@ -112,3 +115,25 @@ def test_reference_names_every_option():
         for name, option in options.items():
             assert f'`{name}`' in page or option.set_by_basicsr, name
     assert page.count('| option | value |') > 30 and 'object' not in page and 'None' not in page
+
+
+@pytest.mark.parametrize('group, build', [(known.TRANSFORMS, RandomTransforms), (known.PURIFY, Purifier)])
+def test_strengths_are_those_that_losses_take(group, build):
+    for name, option in group.items():
+        for value in (False, 0, 1, option.most, *(() if option.most is None else (option.most + 1, -1, 'x'))):
+            try:
+                build({name: value})
+                taken = True
+            except MetricError:
+                taken = False
+            assert taken == (not option.problem(value)) or value is None, (name, value)
+    with pytest.raises(MetricError, match=f"It takes: {', '.join(sorted(group))}"):
+        build({'nothing': 1})
+
+
+@pytest.mark.parametrize('text, fine', [
+    ('transforms: true', True), ('transforms: {shift: 2, flip: true}', True), ('transforms: {shfit: 2}', False),
+    ('transforms: {shift: much}', False), ('purify: [blur: 1, jpeg: 75]', True), ('purify: {blur: 99}', False)])
+def test_strengths_are_completed_and_underlined(validator, text, fine):
+    loss = yaml.safe_load(text) | {'type': 'MANIQALoss'}
+    assert validator.is_valid({'train': {'iqa_opt': {'a': loss}}}) == fine
