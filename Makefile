@@ -9,7 +9,7 @@ TESTERS ?= 2
 
 help:
 	@echo 'make setup      .venv with the tested versions of everything (about a minute); all others do it, too'
-	@echo 'make demo       train, fine-tune with a quality metric, test and compare, on sample data (2 cores: ~10 min)'
+	@echo 'make demo       train, fine-tune with a quality metric, test and compare, on sample data (2 cores: 4 to 15 min)'
 	@echo 'make study      the paper'"'"'s whole experiment at toy size, with its report (2 cores: ~10 min)'
 	@echo 'make test       the fast tests'
 	@echo 'make test-slow  the slow tests'

@@ -200,7 +200,8 @@ REPAIRS = (
         'after any message before the training, such as that of a loss that is built, the training has no log file',
         'utils/logger.py:166', 'basicsr.utils.logger:get_root_logger',
         (('if logger_name in initialized_logger:\n        return logger\n',
-          'if logger_name in initialized_logger:\n        return _nriqa.with_log_file(logger, log_file)\n'),)),
+          'if logger_name in initialized_logger:\n        return _nriqa.with_log_file(logger, log_file, log_level)\n'),
+         ('logging.FileHandler(', '_nriqa.LogFile('))),
     Repair(
         'beyond sum(periods) the cosine scheduler is a TypeError (19)', 'models/lr_scheduler.py:53',
         'basicsr.models.lr_scheduler:get_position_from_periods',
@@ -261,19 +262,29 @@ def check_not_empty(loader, dataset_opt):
                            f"{'start fewer processes, ' if processes else ''}or raise dataset_enlarge_ratio.")
 
 
-def with_log_file(logger, path):
+class LogFile(logging.FileHandler):
+    """The log file of a training; other files that a logger writes to are its user's."""
+
+
+def with_log_file(logger, path, level):
     """The logger, which writes to the file from now on, in the place of an earlier one, if one is given."""
-    if path is None or logger.level == logging.ERROR:  # as BasicSR sets it on other ranks
+    from basicsr.utils.dist_util import get_dist_info
+    if path is None:
         return logger
-    formatter = logging.Formatter('%(asctime)s %(levelname)s: %(message)s')
-    for handler in list(logger.handlers):
-        if isinstance(handler, logging.FileHandler):
-            logger.removeHandler(handler)
-            handler.close()
-    handler = logging.FileHandler(path, 'w')
-    handler.setFormatter(formatter)
+    if get_dist_info()[0] != 0:  # what was logged before the processes had met, each did as the first
+        logger.setLevel('ERROR')
+        return logger
+    earlier = [handler for handler in logger.handlers if isinstance(handler, LogFile)]
+    if any(handler.baseFilename == os.path.abspath(path) for handler in earlier):
+        return logger
+    for handler in earlier:
+        logger.removeHandler(handler)
+        handler.close()
+    handler = LogFile(path, 'w')
+    handler.setFormatter(logging.Formatter('%(asctime)s %(levelname)s: %(message)s'))
+    handler.setLevel(level)
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    logger.setLevel(level)
     return logger
 
 

@@ -7,14 +7,13 @@ import torch
 
 from basicsr.test import test_pipeline
 from basicsr.train import train_pipeline
-from basicsr_nriqa import compat, distributed, rank_failure
+from basicsr_nriqa import compat, distributed, out_of_memory, rank_failure
 from basicsr_nriqa.data import DataError
 from basicsr_nriqa.iqa import MetricError
 from basicsr_nriqa.options import OptionsError
 
 _handed_over: list[Callable[..., None]] = []  # what was begun and is done elsewhere
 _USER_ERRORS = (OptionsError, DataError, MetricError, FloatingPointError)
-_NO_MEMORY = "DefaultCPUAllocator: can't allocate memory"  # a RuntimeError like many others
 _LESS_MEMORY = ('out of memory. A training needs less with a smaller datasets:train:batch_size_per_gpu, gt_size or '
                 'num_frame, with train:accumulate or with train:precision; a test with a smaller num_frame.')
 
@@ -51,7 +50,7 @@ def hand_over(root, is_train):
 
 
 def _same(*paths):
-    contents = [Path(path).read_bytes() for path in paths if Path(path).is_file()]
+    contents = [Path(path).read_bytes().splitlines() for path in paths if Path(path).is_file()]
     return len(contents) == 2 and contents[0] == contents[1]
 
 
@@ -61,8 +60,9 @@ def _run(pipeline, root):
         distributed.finish()
     except Exception as error:
         message = str(error)
-        if isinstance(error, torch.OutOfMemoryError) or _NO_MEMORY in message:
-            rank_failure.announce(error, f'{_LESS_MEMORY} ({message.strip().splitlines()[0]})')
+        if isinstance(error, torch.OutOfMemoryError) or out_of_memory.of_machine(error):
+            reason = (message.strip() or type(error).__name__).splitlines()[0]
+            rank_failure.announce(error, f'{_LESS_MEMORY} ({reason})')
             rank_failure.leave(1)
         if not isinstance(error, _USER_ERRORS):
             rank_failure.announce(error)

@@ -19,6 +19,7 @@ from basicsr_nriqa.option_definitions.check_mode import current_mode
 from basicsr_nriqa.option_definitions.classes import SCHEDULERS, UNUSABLE, stock_metric_arguments
 from basicsr_nriqa.option_definitions.option import Option
 from basicsr_nriqa.options import OptionsError
+from basicsr_nriqa.stock_model_options import stock_model_problems
 from basicsr_nriqa.suggestion import PREPARE_DATA, how_to_train, suggest
 
 
@@ -61,7 +62,8 @@ def check_options(opt, source):
         check.everything(opt, model)
     else:
         if model and model.__module__.startswith('basicsr.'):
-            check.ours_in_vain(opt)
+            for where, problem in stock_model_problems(opt):
+                check.add(where, problem)
         check.losses_and_metrics(opt)
     if mode.here:
         mode.missing += check.weights(mode.fetch)
@@ -107,8 +109,8 @@ class _Check:
 
     def arguments(self, function, options, where, given=('type',), definitions=None):
         """``options`` as keyword arguments of ``function``."""
-        definitions = {name: option for name, option in (definitions or arguments(function)).items()
-                       if name not in given}
+        definitions = arguments(function) if definitions is None else definitions
+        definitions = {name: option for name, option in definitions.items() if name not in given}
         for key, value in options.items():
             if key in definitions:
                 if definitions[key].problem(value):
@@ -118,16 +120,6 @@ class _Check:
         for name, option in definitions.items():
             if option.required and name not in options:
                 self.add(f'{where}:{name}', 'is missing.')
-
-    def ours_in_vain(self, opt):
-        """Options that only models of this plugin read, given to a model of BasicSR."""
-        for group, names in (('train', ('iqa_opt', 'balance_opt', 'precision', 'accumulate')), ('val', ('guard',))):
-            for name in names:
-                if isinstance(opt.get(group), dict) and opt[group].get(name):
-                    instead = ' Give one metric as `perceptual_opt: {type: IQAPerceptualLoss, metric: NAME, ...}`, ' \
-                              'or use `model_type: VideoIQAModel`.' if name == 'iqa_opt' else \
-                              ' `model_type: VideoIQAModel` has it.'
-                    self.add(f'{group}:{name}', f"{opt['model_type']} of BasicSR does not read this.{instead}")
 
     def everything(self, opt, model):
         adversarial = opt['is_train'] and 'gan_opt' in model.TRAIN_OPTIONS
@@ -175,7 +167,9 @@ class _Check:
         if isinstance(opt.get('name'), str) and Path(opt['name']).name != opt['name']:
             self.add('name', f"'{opt['name']}' cannot be the name of a folder; leave out `/`.")
         for phase, dataset in opt['datasets'].items():
-            if dataset.get('persistent_workers') and not dataset.get('num_worker_per_gpu'):
+            if dataset.get('persistent_workers') and dataset.get('phase') != 'train':
+                self.add(f'datasets:{phase}:persistent_workers', 'is for training; other sets have no workers.')
+            elif dataset.get('persistent_workers') and not dataset.get('num_worker_per_gpu'):
                 self.add(f'datasets:{phase}:persistent_workers', 'needs workers: set num_worker_per_gpu above 0.')
         wandb = opt['logger'].get('wandb') if isinstance(opt.get('logger'), dict) else None
         if self.here and isinstance(wandb, dict) and wandb.get('project') and not find_spec('wandb'):
@@ -316,9 +310,6 @@ class _Check:
         loss = self.registered(registry.LOSS_REGISTRY, options.get('type'), f'{where}:type')
         if loss is IQAPerceptualLoss and where != 'train:perceptual_opt':
             self.add(f'{where}:type', "IQAPerceptualLoss is for perceptual_opt of BasicSR's models; use IQALoss.")
-        elif where == 'train:perceptual_opt' and hasattr(loss, 'metric_name') and loss is not IQAPerceptualLoss:
-            self.add(f'{where}:type', f"BasicSR's models want two values from this, {options['type']} gives one; "
-                                      f"say `type: IQAPerceptualLoss` and `metric: {loss.metric_name(options)}`.")
         if hasattr(loss, 'member_options'):
             try:
                 members = loss.member_options(options)

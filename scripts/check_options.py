@@ -1,5 +1,6 @@
 """Check option files as training and testing do at their start, without starting: all problems of each, at once."""
 import argparse
+import importlib
 import sys
 
 from tqdm import tqdm
@@ -19,12 +20,17 @@ def main():
     parser.add_argument('files', metavar='FILE', nargs='+', help='option files (.yml)')
     parser.add_argument('--force_yml', metavar='OPTION=VALUE', nargs='+', default=(),
                         help='change options first, as in training')
+    parser.add_argument('--import', dest='modules', metavar='MODULE', nargs='+', default=(),
+                        help='Python modules that register classes of your own, found from where you are')
     where = parser.add_mutually_exclusive_group()
     where.add_argument('--elsewhere', action='store_true',
                        help='for another machine: do not look for data, checkpoints, weights and GPUs here')
     where.add_argument('--fetch', action='store_true',
                        help='fetch weights of metrics that are missing; else they are only listed')
     args = parser.parse_args()
+    sys.path.insert(0, '')
+    for module in args.modules:
+        importlib.import_module(module)
     failed = 0
     for path in tqdm(args.files, unit='file', disable=None, leave=False):
         try:

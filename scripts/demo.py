@@ -57,7 +57,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog='example:\n  python scripts/demo.py\n\nWrites datasets/sample, experiments/demo_*, results/demo_* and '
-               'results/demo. Takes about 10 minutes on 2 cores.')
+               'results/demo. Takes 4 to 15 minutes on 2 cores, by how busy they are.')
     parser.parse_args()
     os.chdir(ROOT)
     REPORT.mkdir(parents=True, exist_ok=True)

@@ -91,7 +91,7 @@ def main():
     partial = Path(f'{args.output.expanduser()}.partial')
     try:
         restore_video(**vars(args))
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:  # the same command would say the same
         sys.exit(f'error: {error}')
     except OSError as error:  # such as a full disk
         sys.exit(f'error: {error}{kept(partial)}')

@@ -21,6 +21,9 @@ def main():
                         help='of a GT frame in pixels, divisible by 4; default: 256 448')
     parser.add_argument('--seed', type=seed, default=0, help='the same seed gives the same frames')
     args = parser.parse_args()
+    if any(side % 4 for side in args.size):
+        sys.exit(f'error: --size {args.size[0]} {args.size[1]}: expected two numbers divisible by 4, since LR is a '
+                 'quarter of it.')
     root = args.out / 'vimeo_septuplet'
     with packing_command():
         try:

@@ -51,7 +51,13 @@ def ranks(tmp_path):
         shared = {'WORLD_SIZE': world, 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': store.port,
                   'TORCHELASTIC_RUN_ID': 'test', 'TORCHELASTIC_USE_AGENT_STORE': 'True', **environment}
         logs = [tmp_path / f'rank_{rank}.log' for rank in range(world)]
-        pids = [_fork(work, rank, log, {**shared, 'RANK': rank, 'LOCAL_RANK': rank}) for rank, log in enumerate(logs)]
+        # The store's thread looks up the name of whoever connects, under a lock of the C library. A fork at that moment
+        # would have it locked for ever: so nobody connects before all are there, when the last has closed `gate`.
+        wait, gate = os.pipe()
+        pids = [_fork(work, rank, log, {**shared, 'RANK': rank, 'LOCAL_RANK': rank}, wait, gate)
+                for rank, log in enumerate(logs)]
+        os.close(wait)
+        os.close(gate)
         codes, deadline = {}, time.monotonic() + limit
         while len(codes) < world:
             for pid in pids:
@@ -67,7 +73,7 @@ def ranks(tmp_path):
     return run
 
 
-def _fork(work, rank, log, environment):
+def _fork(work, rank, log, environment, wait, gate):
     pid = os.fork()
     if pid:
         return pid
@@ -77,6 +83,8 @@ def _fork(work, rank, log, environment):
         initialized_logger.clear()
         logging.getLogger('basicsr').handlers.clear()
         os.environ.update({name: str(value) for name, value in environment.items() if value is not None})
+        os.close(gate)
+        os.read(wait, 1)
         work(rank)
         code = 0
     except SystemExit as end:

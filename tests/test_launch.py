@@ -17,6 +17,7 @@ import yaml
 from conftest import ROOT, run_python
 
 import basicsr
+from basicsr_nriqa import launch
 from basicsr_nriqa.data.lmdb_store import LmdbReader
 from basicsr_nriqa.data.lmdb_writer import LmdbWriter
 
@@ -168,6 +169,15 @@ def test_in_a_stock_project_by_one_import(sample, write_options, tmp_path):
     assert len(re.findall(r'l_percep: -\d', done.stderr)) == 4
 
 
+def test_a_script_is_known_by_its_lines(tmp_path):
+    stock, clone, own = (tmp_path / name for name in ('stock.py', 'clone.py', 'own.py'))
+    stock.write_bytes(b'def train_pipeline():\n    pass\n')
+    clone.write_bytes(b'def train_pipeline():\r\n    pass\r\n')  # as Git checks it out on some systems
+    own.write_bytes(b'def train_pipeline():\n    return\n')
+    assert launch._same(stock, clone)
+    assert not launch._same(stock, own) and not launch._same(stock, tmp_path / 'none.py')
+
+
 def test_in_a_stock_checkout_by_one_file_in_losses(sample, write_options, tmp_path):
     checkout = tmp_path / 'BasicSR'
     shutil.copytree(Path(basicsr.__file__).parent, checkout / 'basicsr')
@@ -177,6 +187,8 @@ def test_in_a_stock_checkout_by_one_file_in_losses(sample, write_options, tmp_pa
                       env={'PYTHONPATH': str(checkout), 'PATH': ''})
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r'l_percep: -\d', done.stderr)) == 4
+    # the script's own loop is not the repaired one, which writes this
+    assert (checkout / 'experiments/stock/training_states/4.sha256').is_file()
     assert str(checkout) in run_python('-c', 'import basicsr; print(basicsr.__file__)', cwd=checkout,
                                        env={'PYTHONPATH': str(checkout), 'PATH': ''}).stdout
 

@@ -31,7 +31,31 @@ def test_the_next_training_in_a_process_has_its_own_file(name, tmp_path):
     assert 'training 2' in (tmp_path / '2.log').read_text() and 'training 1' not in (tmp_path / '2.log').read_text()
 
 
-def test_other_ranks_write_none(name, tmp_path):
-    get_root_logger(name).setLevel('ERROR')  # as BasicSR does there
+def test_the_same_file_again_is_not_emptied(name, tmp_path):
+    for number in (1, 2):
+        get_root_logger(name, log_file=tmp_path / 'train.log').info(f'message {number}')
+    text = (tmp_path / 'train.log').read_text()
+    assert 'message 1' in text and text.count('message 2') == 1
+
+
+def test_files_of_others_are_left_alone(name, tmp_path):
+    logging.getLogger(name).addHandler(logging.FileHandler(tmp_path / 'mine.log'))
+    for number in (1, 2):
+        get_root_logger(name, log_file=tmp_path / f'{number}.log').info(f'training {number}')
+    assert (tmp_path / 'mine.log').read_text() == 'training 1\ntraining 2\n'
+
+
+def test_the_level_is_the_one_that_is_asked_for(name, tmp_path):
+    get_root_logger(name).warning('a loss is built')
+    get_root_logger(name, logging.WARNING, tmp_path / 'train.log').info('iteration 1')
+    assert (tmp_path / 'train.log').read_text() == ''
+
+
+@pytest.mark.parametrize('before', [True, False], ids=['logged before the processes met', 'not before'])
+def test_other_ranks_write_none(name, tmp_path, monkeypatch, before):
+    if before:
+        get_root_logger(name)
+    monkeypatch.setattr('basicsr.utils.dist_util.get_dist_info', lambda: (1, 2))
+    monkeypatch.setattr('basicsr.utils.logger.get_dist_info', lambda: (1, 2))
     get_root_logger(name, log_file=tmp_path / 'train.log').info('iteration 1')
-    assert not (tmp_path / 'train.log').exists()
+    assert not (tmp_path / 'train.log').exists() and logging.getLogger(name).level == logging.ERROR

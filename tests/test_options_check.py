@@ -2,8 +2,10 @@ import copy
 import sys
 
 import pytest
+from basicsr.utils import registry
 from basicsr.utils.options import parse_options
 
+from basicsr_nriqa.losses import IQAPerceptualLoss
 from basicsr_nriqa.options import OptionsError
 
 
@@ -122,6 +124,8 @@ def test_the_tiny_training_is_accepted(problems):
     ('path__pretrained_g', 'no.pth', 'path:pretrained_g: unknown option'),
     ('name', 'my/../exp', "name: 'my/../exp' cannot be the name of a folder"),
     ('datasets__train__persistent_workers', True, 'datasets:train:persistent_workers: needs workers'),
+    ('datasets__val__persistent_workers', True, 'datasets:val:persistent_workers: is for training'),
+    ('network_g__mid_channels', None, 'network_g:mid_channels: expected a whole number, got None'),
     ('logger__wandb', {'project': 'x'}, 'logger:wandb: the package wandb is not installed'),
     ('val__metrics__psnr__crop_border', 'four', 'val:metrics:psnr:crop_border: expected a whole number, 0 or more'),
     ('val__metrics__psnr__input_order', 'BHWC', 'val:metrics:psnr:input_order: expected HWC or CHW'),
@@ -157,6 +161,8 @@ def test_missing_weights_say_where_they_belong(problems, monkeypatch, tmp_path):
     ('train__balance_opt', {'type': 'upgrad'}, 'train:balance_opt: SRModel of BasicSR does not read this'),
     ('train__perceptual_opt', {'type': 'IQALoss', 'metric': 'tinyiqa', 'loss_weight': -1},
      'say `type: IQAPerceptualLoss` and `metric: tinyiqa`'),
+    ('train__perceptual_opt', {'type': 'IQAEnsembleLoss', 'metrics': {'tinyiqa': {'loss_weight': -1}}},
+     'say `type: IQAPerceptualLoss` and `metric: NAME`'),
     ('val__guard', {'clips': 1}, 'val:guard: SRModel of BasicSR does not read this. `model_type: VideoIQAModel` has')])
 def test_what_a_stock_model_would_ignore_in_silence_is_refused(problems, place, value, words):
     message = problems(**{'model_type': 'SRModel', 'train__iqa_opt': ..., place: value})
@@ -167,6 +173,53 @@ def test_options_of_other_peoples_models_are_left_alone(problems):
     assert problems(model_type='SRModel', anything={'goes': 1}, train__own=3, train__iqa_opt=...) == ''
     assert "unknown metric 'nonsense'" in problems(
         model_type='SRModel', train__perceptual_opt={'type': 'IQAPerceptualLoss', 'metric': 'nonsense'})
+
+
+@pytest.fixture
+def theirs():
+    """A model, a loss and metrics of another project, registered for a test."""
+    class TheirModel:
+        pass
+
+    class TheirPerceptualLoss(IQAPerceptualLoss):
+        pass
+
+    def their_metric(img, img2):
+        return 0.0
+
+    def their_open_metric(img, img2, **options):
+        return 0.0
+    made = [(registry.MODEL_REGISTRY, TheirModel), (registry.LOSS_REGISTRY, TheirPerceptualLoss),
+            (registry.METRIC_REGISTRY, their_metric), (registry.METRIC_REGISTRY, their_open_metric)]
+    for classes, one in made:
+        classes.register(one)
+    yield
+    for classes, one in made:
+        del classes._obj_map[one.__name__]
+
+
+def test_what_other_projects_register_is_accepted(problems, theirs):
+    loss = {'metric': 'tinyiqa', 'loss_weight': -1}
+    assert problems(val__metrics={'one': {'type': 'their_metric', 'better': 'lower'},
+                                  'other': {'type': 'their_open_metric', 'window': 3}}) == ''
+    assert 'val:metrics:one:window: unknown option' in problems(
+        val__metrics={'one': {'type': 'their_metric', 'window': 3}})
+    assert problems(model_type='TheirModel', train__iqa_opt=...,
+                    train__perceptual_opt={'type': 'IQALoss', **loss}) == ''
+    assert problems(model_type='SRModel', train__iqa_opt=...,
+                    train__perceptual_opt={'type': 'TheirPerceptualLoss', **loss}) == ''
+
+
+def test_a_wrong_variant_of_a_perceptual_loss_is_one_of_all_problems(problems):
+    message = problems(model_type='SRModel', train__iqa_opt=..., network_g__type='Nothing',
+                       train__perceptual_opt={'type': 'MANIQALoss', 'variant': 'konik'})
+    assert 'variant must be one of koniq' in message and 'say `type: IQAPerceptualLoss`' in message
+
+
+def test_a_device_of_another_machine_is_no_error_of_the_file(problems):
+    metric = {'type': 'calculate_iqa', 'metric': 'tinyiqa'}
+    assert problems(val__metrics={'one': {**metric, 'device': 'cuda:63'}}) == ''
+    assert 'device must be one' in problems(val__metrics={'one': {**metric, 'device': 'gpu'}})
 
 
 def test_options_of_the_step_are_accepted(problems):

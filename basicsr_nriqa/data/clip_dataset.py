@@ -16,6 +16,7 @@ from basicsr_nriqa.data.clip_store import ClipStore
 from basicsr_nriqa.data.errors import DataError
 from basicsr_nriqa.data.frame_sequence import FrameSequence
 from basicsr_nriqa.data.frame_tensors import frames_to_tensor, turned
+from basicsr_nriqa.option_values import is_count
 
 WINDOWS = 'windows'
 
@@ -40,7 +41,7 @@ class _ClipDataset(Dataset):
                 raise DataError(f'{name}: is missing. {type(self).__name__} needs {", ".join(self.REQUIRED)}.')
         for name in ('scale', 'gt_size', 'num_frame', 'clip_length'):
             value = self.opt.get(name)
-            if value is not None and not _is_count(value):
+            if value is not None and not is_count(value):
                 raise DataError(f'{name}: expected a whole number above 0, got {value!r}.')
         for name in ('dataroot_gt', 'dataroot_lq', 'meta_info_file'):
             value = self.opt.get(name)
@@ -64,10 +65,6 @@ class _ClipDataset(Dataset):
             raise DataError(f"{self.lq.root}: frame '{key}' has {size[1]}x{size[0]} pixels, the first of its clip "
                             f'{first[1]}x{first[0]}. All frames of a clip must have one size: make the clip again, or '
                             'leave it out of meta_info_file.')
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 @DATASET_REGISTRY.register()
@@ -122,10 +119,10 @@ class ClipTrainDataset(_ClipDataset):
         if self.gt_size % self.scale:
             raise DataError(f'gt_size: {self.gt_size} is not divisible by the scale {self.scale}; '
                             f'{self.gt_size + -self.gt_size % self.scale} is.')
-        if not isinstance(self.intervals, Sequence) or not all(map(_is_count, self.intervals)):
+        if not isinstance(self.intervals, Sequence) or not all(map(is_count, self.intervals)):
             raise DataError('interval_list: expected a list of whole numbers above 0, such as [1, 2], got '
                             f'{self.intervals!r}.')
-        if self.samples != WINDOWS and not _is_count(self.samples):
+        if self.samples != WINDOWS and not is_count(self.samples):
             raise DataError(f'samples_per_clip: expected a whole number above 0 or {WINDOWS}, got {self.samples!r}.')
         self.clips = find_clips(self.gt, *(opt.get(name) for name in (
             'meta_info_file', 'clip_length', 'filename_tmpl', 'first_frame')))

@@ -91,8 +91,8 @@ _ENTRIES: list[tuple[type[QualityMetric], MetricInfo]] = [
     (TinyIQAMetric, MetricInfo('tinyiqa', full_reference=False, lower_better=False, score_range=(0, 1), min_size=32,
                                source='shipped with this plugin, for demos and tests only; no published metric',
                                trained_on='synthetic distortions of eight photographs', license='Apache-2.0')),
-    (NIQEMetric, MetricInfo('niqe', False, True, (0, 100), 192, 'NIQE, Mittal et al. 2013', 'pristine photographs',
-                            f'{_PYIQA}; parameters from BasicSR')),
+    (NIQEMetric, MetricInfo('niqe', False, True, (0, NIQEMetric.worst), 192, 'NIQE, Mittal et al. 2013',
+                            'pristine photographs', f'{_PYIQA}; parameters from BasicSR')),
     *((PyiqaMetric, info) for info in (
         _full_reference('psnr', 'peak signal-to-noise ratio, RGB, dB', (0, 60), min_size=1),
         _full_reference('psnry', 'peak signal-to-noise ratio, luma, dB', (0, 60), min_size=1),
@@ -123,8 +123,8 @@ def register_metric(info: MetricInfo, metric_class: type[QualityMetric]) -> None
         MetricError: there is one of this name, or the class is none of a metric.
     """
     if not (isinstance(metric_class, type) and issubclass(metric_class, QualityMetric)):
-        raise MetricError(f"metric '{info.name}': expected a subclass of QualityMetric, got {metric_class!r}. Put your "
-                          'network into one: basicsr_nriqa.iqa.QualityMetric(info, network).')
+        raise MetricError(f"metric '{info.name}': expected a subclass of QualityMetric, got {metric_class!r}. Make one "
+                          'that gives your network to QualityMetric.__init__(info, network), see docs/extending.md.')
     if info.name in CATALOGUE:
         raise MetricError(f"there is a metric called '{info.name}' already: {_CLASSES[info.name].__name__}. Choose "
                           'another name.')

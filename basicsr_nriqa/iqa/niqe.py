@@ -7,8 +7,6 @@ from torch import Tensor
 
 from basicsr_nriqa.iqa.interface import MetricInfo, QualityMetric
 
-WORST = 100.0  # of the nominal range
-
 
 class NIQEMetric(QualityMetric):
     """pyiqa's differentiable NIQE with the pristine model that BasicSR carries, so that nothing is downloaded.
@@ -21,6 +19,8 @@ class NIQEMetric(QualityMetric):
         info (MetricInfo): ``niqe``.
     """
 
+    worst = 100  # of the nominal range
+
     def __init__(self, info: MetricInfo) -> None:
         import basicsr.metrics
         with np.load(Path(basicsr.metrics.__file__).with_name('niqe_pris_params.npz')) as model:
@@ -30,7 +30,7 @@ class NIQEMetric(QualityMetric):
 
     def score(self, distorted: Tensor, reference: Tensor | None = None) -> Tensor:
         from pyiqa.archs.niqe_arch import calculate_niqe
-        worst = distorted.sum((1, 2, 3)) * 0 + WORST
+        worst = distorted.sum((1, 2, 3)) * 0 + self.worst
         seen = distorted
         if seen.requires_grad:
             seen = distorted.view_as(distorted)

@@ -223,7 +223,7 @@ def load_file(path: Path) -> dict[str, Tensor] | Tensor:
     except Exception as error:
         # of a file that cannot be unpickled PyTorch says how to run the code in it, which nobody should
         reason = 'more than tensors, or no PyTorch file' if isinstance(error, UnpicklingError) else \
-            f'{str(error) or type(error).__name__}'.splitlines()[0]
+            (str(error) or type(error).__name__).splitlines()[0]
         raise MetricError(f'{path}: cannot be read as plain weights ({reason[:200]}). {_PUBLISHED}') from None
     if isinstance(content, dict):
         content = content.get('params', content)

@@ -1,5 +1,7 @@
 """Quality metrics in BasicSR's METRIC_REGISTRY, and the same numbers computed in batches on a device."""
 import os
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -107,15 +109,16 @@ def calculate_iqa(img: np.ndarray, img2: np.ndarray | None = None, metric: str =
         elif image is not None or name == 'img':
             raise MetricError(f'{metric}: {name}: expected an array (h,w,3) uint8, BGR, as cv2.imread gives it of a '
                               f'file that it can read, got {type(image).__name__}.')
-    device = _usable(device) or ('cuda' if torch.cuda.is_available() else 'cpu')
+    device = _usable(device, partial(torch.empty, 0)) or ('cuda' if torch.cuda.is_available() else 'cpu')
     distorted = _on_device(img, device)
     reference = None if img2 is None else _on_device(img2, device)
     return score_frames(distorted, reference, metric, crop_border, **options).item()
 
 
-def _usable(device: str | None) -> str | None:
+def _usable(device: str | None, try_it: Callable[..., Any]) -> str | None:
     try:
-        torch.empty(0, device=device)
+        if device is not None:
+            try_it(device=device)
     except (RuntimeError, AssertionError, TypeError) as error:
         raise MetricError(f'calculate_iqa: device must be one that PyTorch can use here, such as cpu or cuda:0, got '
                           f'{device!r} ({str(error).splitlines()[0]}). Leave it out to have one chosen.') from None
@@ -133,7 +136,7 @@ def _check(options: dict[str, Any]) -> MetricInfo:
     known = sorted({*own, *metric_options(options.get('metric', ''))})
     refuse_unknown(f"calculate_iqa with metric '{options['metric']}'", options, known)
     _check_counts('calculate_iqa', options.get('crop_border', 0), options.get('batch', 1))
-    _usable(options.get('device'))
+    _usable(options.get('device'), torch.device)  # whether it is here is seen when, and only if, it is used
     return check_metric(options['metric'], **{key: value for key, value in options.items() if key not in own})
 
 

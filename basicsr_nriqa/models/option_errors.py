@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import torch
 from basicsr.utils import get_root_logger
 
+from basicsr_nriqa import out_of_memory
 from basicsr_nriqa.data.errors import DataError
 from basicsr_nriqa.iqa import MetricError
 from basicsr_nriqa.options import OptionsError
@@ -15,6 +16,8 @@ _TOLD = (OptionsError, DataError, MetricError, torch.OutOfMemoryError)  # they n
 @contextmanager
 def made_from(where: str, what: str) -> Iterator[None]:
     """What a constructor says of its arguments is an error of the options that they come from.
+
+    What it does not say in words of its own may be a defect of its code, and has its traceback in the log.
 
     Args:
         where (str): The option, such as ``train:optim_g``.
@@ -28,6 +31,10 @@ def made_from(where: str, what: str) -> Iterator[None]:
     except _TOLD:
         raise
     except (AssertionError, OSError, RuntimeError, TypeError, ValueError) as error:
+        if out_of_memory.of_machine(error):
+            raise
+        if not (isinstance(error, (AssertionError, OSError, ValueError)) and str(error)):
+            get_root_logger().error(f'{what} cannot be made.', exc_info=True)
         raise OptionsError(f'{where}: {what} cannot be made with these options: '
                            f'{_text(error).removeprefix(f"{what}: ")}') from error
 
@@ -50,6 +57,8 @@ def used_on(where: str, what: str, given: str, expected: str) -> Iterator[None]:
     except _TOLD:
         raise
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        if out_of_memory.of_machine(error):
+            raise
         get_root_logger().error(f'{what} fails.', exc_info=True)
         raise OptionsError(f'{where}: {what} fails on {given}: '
                            f'{_text(error).removeprefix(f"{what}: ")} {expected}') from error

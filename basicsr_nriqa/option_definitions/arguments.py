@@ -6,6 +6,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
+from basicsr_nriqa.option_definitions.kinds import fits
 from basicsr_nriqa.option_definitions.option import Option
 
 _ENTRY = re.compile(r'^ {4}(\*{0,2}\w+(?:, \*{0,2}\w+)*)(?: \((?:[^()]|\([^()]*\))*\))?: (.*)$')
@@ -23,7 +24,8 @@ def arguments(function: Callable[..., Any]) -> dict[str, Option]:
 
     Returns:
         dict[str, Option]: In the order of the signature. Meanings are those of the docstring, if it is one of this
-        package; a kind is ``object`` where there is no type hint.
+        package; a kind is ``object`` where there is no type hint, or one that the default itself does not keep to. Null
+        may stand where the hint has it or it is the default.
     """
     return dict(_arguments_of(function))
 
@@ -41,7 +43,11 @@ def _arguments_of(function: Any) -> dict[str, Option]:
         meaning, default = meanings.get(name, ('', ''))
         if not default and not required and parameter.default is not None:
             default = _yaml(parameter.default)
-        options[name] = Option(hints.get(name, object), meaning, default, required=required)
+        kind = hints.get(name, object)
+        if not (required or parameter.default is None or fits(parameter.default, kind)):
+            kind = object  # other people's hints need not be true: ``size: int = (7, 7)``
+        nullable = parameter.default is None or fits(None, kind)
+        options[name] = Option(kind, meaning, default, required=required, nullable=nullable)
     return options
 
 

@@ -111,7 +111,7 @@ def _form(kind: Any) -> tuple[str, Any]:
         return 'plain', plain or type(None)
     if isinstance(plain, type) and issubclass(plain, os.PathLike):
         return 'plain', str
-    if isinstance(plain, type) and issubclass(plain, _LISTS):
+    if isinstance(plain, type) and issubclass(plain, _LISTS) and not issubclass(plain, (str, bytes)):
         return 'list', parts
     if isinstance(plain, type) and issubclass(plain, Mapping):
         return 'dict', parts or (object, object)

@@ -152,9 +152,9 @@ VAL = {
                     'none')}
 # of BasicSR's metrics, which do not say it themselves
 STOCK_METRIC = {
-    'crop_border': Option(int, 'Pixels left out at each side.', least=0),
-    'input_order': Option(Literal['HWC', 'CHW'], 'Axes of the images.', 'HWC'),
-    'test_y_channel': Option(bool, 'Only luma is compared.', 'false')}
+    'crop_border': Option(int, 'Pixels left out at each side.', least=0, nullable=False),
+    'input_order': Option(Literal['HWC', 'CHW'], 'Axes of the images.', 'HWC', nullable=False),
+    'test_y_channel': Option(bool, 'Only luma is compared.', 'false', nullable=False)}
 SCORES = {'model': Option(str, 'The model.', 'type of the network'),
           'loss': Option(str, 'The loss.', 'what the checkpoint was trained with')}
 

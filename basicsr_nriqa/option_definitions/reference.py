@@ -21,7 +21,8 @@ _HEAD = """# Option reference
 Every option that the plugin reads, made of the definitions that check them. [options.md](options.md) explains how they
 belong together. `python scripts/check_options.py FILE` checks a file; `options/schema.json` makes editors complete and
 underline ([how](options.md#in-the-editor)). What is **bold** must be given. Null (`~`) is as good as left out, unless
-it is said what it means.
+it is said what it means; an argument of a class (network, optimiser, balancer, loss, metric) can be null only where
+null is its default.
 """
 _OURS = 'basicsr_nriqa'
 

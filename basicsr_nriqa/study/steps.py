@@ -41,12 +41,12 @@ def check_options(study):
     Raises:
         OptionsError: all problems of all files.
     """
-    parts = [(run.name, run.options) for run in study.runs.values()]
-    parts += [(options['name'], options) for run in study.runs.values() for dataset in study.datasets.values()
+    parts = [(run.name, run.options, True) for run in study.runs.values()]
+    parts += [(options['name'], options, False) for run in study.runs.values() for dataset in study.datasets.values()
               for options in [study.test_options(run, dataset)]]
     problems = {}
     with TemporaryDirectory() as folder:
-        for name, options in parts:
+        for name, options, is_train in parts:
             # what the study itself makes is not there yet
             path = Path(folder, f'{name}.yml')
             own = str(study.output) + '/'
@@ -55,7 +55,7 @@ def check_options(study):
                 options = {**options, 'path': {**options['path'], 'pretrain_network_g': None}}
             path.write_text(yaml.safe_dump(options, sort_keys=False))
             try:
-                check_file(path, fetch=True)
+                check_file(path, fetch=True, is_train=is_train, trial=False)
             except OptionsError as error:
                 for problem in str(error).replace(f'{path}:', '').strip().split('\n'):
                     problems.setdefault(problem, []).append(name)

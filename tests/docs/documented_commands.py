@@ -61,7 +61,7 @@ SCENARIOS = {
     'trainings': Scenario(('vimeo90k', 'baselines')),
     'networks': Scenario(('vimeo90k', 'old_video', 'baselines')),
     'metrics': Scenario(('vimeo90k', 'baselines')),
-    'demo': Scenario(),
+    'demo': Scenario(('first_file',)),
     'study': Scenario(('study_data',)),
 }
 _METRICS = ('random_metrics',)
@@ -97,7 +97,7 @@ DATA = (
 )
 
 TRAININGS = (
-    Entry(r'python basicsr/train\.py -opt options/(?!(baseline_basicvsrpp|finetune_maniqa)\.yml$)\S+\.yml.*',
+    Entry(r'python basicsr/train\.py -opt options/(?!(baseline_basicvsrpp|finetune_maniqa|first)\.yml$)\S+\.yml.*',
           'trainings', why=_SMALL, shortening=_METRICS, writes=_TRAINED,
           replaced=((r'total_iter=\d+', 'total_iter=2'),)),
     Entry(r'python basicsr/train\.py -opt OPTIONS\.yml --force_yml path:pretrain_network_g=FILE_OR_URL', 'trainings',
@@ -107,7 +107,7 @@ TRAININGS = (
           why=f'two processes, LPIPS for MANIQA; {_SMALL}', writes=_TRAINED,
           replaced=((r'--nproc_per_node \d+', '--nproc_per_node 2'), ('finetune_maniqa', 'finetune_lpips'),
                     (r'-opt X', '-opt options/finetune_lpips.yml'))),
-    Entry(r'python scripts/check_options\.py .*', 'trainings', shortening=_METRICS, why=_RANDOM,
+    Entry(r'python scripts/check_options\.py (?!options/first\.yml).*', 'trainings', shortening=_METRICS, why=_RANDOM,
           replaced=(('FILE', 'options/finetune_maniqa.yml'),), prints='options/finetune_maniqa'),
 )
 
@@ -136,6 +136,9 @@ METRICS = (
 DEMO = (
     Entry(r'python scripts/make_sample_data\.py -o \S+.*', 'demo', why='two clips each, of 192 x 192 px',
           writes=(*_DATABASES, '{out}/meta_info_Vimeo90K_test_GT.txt')),
+    Entry(r'python scripts/check_options\.py options/first\.yml', 'demo', prints='options/first.yml: fine'),
+    Entry(r'python basicsr/train\.py -opt options/first\.yml', 'demo', why='miniature data and 2 iterations',
+          writes=_TRAINED, prints='l_tinyiqa: -'),
     Entry(r'python scripts/demo\.py', 'demo', shell=True, why='2 iterations, three test clips of 192 x 192 px',
           writes=('results/demo/report.html', 'results/demo/figure.png', 'results/demo/crops.png')),
     Entry(r'python scripts/check_artifacts\.py results/demo_\S+ results/demo_\S+ .*', 'demo', writes=('{out}',),

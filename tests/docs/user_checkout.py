@@ -12,6 +12,7 @@ import cv2
 import torch
 from basicsr.archs import build_network
 from conftest import ROOT
+from documentation import blocks
 
 from basicsr_nriqa.data.photographs import load_photograph
 from basicsr_nriqa.data.sample_clips import make_sample_vimeo90k
@@ -127,6 +128,12 @@ def _write_video(path, frames):
         output.mux(stream.encode())
 
 
+def first_file(root):
+    """``options/first.yml``, as docs/quickstart.md shows it."""
+    text, = (block.text for block in blocks('docs/quickstart.md') if 'name: first\n' in block.text)
+    (root / 'options/first.yml').write_text(smaller(text))
+
+
 def study_data(root):
     """Databases of all data sets of the paper, and the lists of REDS; all but those of Vimeo-90K are copies."""
     vimeo90k(root)
@@ -157,7 +164,7 @@ def baselines(root):
 
 
 DATA = {function.__name__: function for function in (
-    vimeo_archive, vimeo90k, reds_download, phone_videos, old_video, study_data, checkpoints, baselines)}
+    vimeo_archive, vimeo90k, reds_download, phone_videos, old_video, first_file, study_data, checkpoints, baselines)}
 
 
 def run_in_shell(command, root, seconds=300):

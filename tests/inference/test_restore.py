@@ -372,6 +372,12 @@ def test_a_full_disk_keeps_what_is_done(monkeypatch, folder, weights, tmp_path):
     assert 'No space left on device' in result and 'out.partial; the same command goes on from there.' in result
 
 
+def test_weights_that_are_not_there_are_no_reason_to_start_it_again(monkeypatch, folder, begun, tmp_path):
+    result = run_script(monkeypatch, folder, '-o', begun, '--weights', tmp_path / 'none.pth')
+    assert 'none.pth: no such file' in result and 'goes on' not in result
+    assert (tmp_path / 'out.partial/run.json').exists()
+
+
 def test_a_folder_of_the_next_run_is_left_alone(tmp_path):
     """It may be there as soon as the one before is gone."""
     with Partial(tmp_path / 'out') as partial:

@@ -8,6 +8,7 @@ from test_training_step import batch, step
 from test_video_iqa_model import prepared  # noqa: F401
 
 from basicsr_nriqa import launch
+from basicsr_nriqa.models.option_errors import made_from, used_on
 from basicsr_nriqa.options import OptionsError
 
 
@@ -24,6 +25,23 @@ def test_what_a_constructor_refuses_is_named_with_its_option(prepared, changes, 
     changes.setdefault('network_g', {'type': 'BasicVSRPP', 'mid_channels': 8, 'num_blocks': 1})
     with pytest.raises(OptionsError, match=words):
         build_model(prepared(**changes))
+
+
+@pytest.mark.parametrize('error, kept', [
+    (TypeError("unsupported operand type(s) for +: 'int' and 'NoneType'"), True), (AssertionError(), True),
+    (ValueError('num_feat must be even'), False)], ids=['a defect', 'says nothing', 'says what is wrong'])
+def test_a_defect_of_a_constructor_keeps_its_traceback(monkeypatch, caplog, error, kept):
+    monkeypatch.setattr(logging.getLogger('basicsr'), 'propagate', True)
+    with pytest.raises(OptionsError, match='network_g: Theirs cannot be made'), made_from('network_g', 'Theirs'):
+        raise error
+    assert ('Traceback' in caplog.text) == kept
+
+
+def test_too_little_memory_is_no_error_of_options():
+    with pytest.raises(RuntimeError, match='allocate'), made_from('network_g', 'Theirs'):
+        torch.empty(2**50)
+    with pytest.raises(MemoryError), used_on('network_g', 'Theirs', 'LR', 'Less.'):
+        raise MemoryError
 
 
 def test_a_network_of_images_is_refused_and_its_traceback_kept(prepared, monkeypatch, caplog):  # noqa: F811
@@ -69,7 +87,8 @@ def test_what_fails_later_is_no_error_of_options(prepared):  # noqa: F811
         step(model, batch(), 2)
 
 
-@pytest.mark.parametrize('error', [None, torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 GiB.')])
+@pytest.mark.parametrize('error', [None, torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 GiB.'),
+                                   MemoryError('Unable to allocate 9 GiB'), MemoryError()])
 def test_too_little_memory_says_what_needs_less(capfd, error):
     def pipeline(root):
         if error:
@@ -80,4 +99,5 @@ def test_too_little_memory_says_what_needs_less(capfd, error):
         launch._run(pipeline, '.')
     told = capfd.readouterr().err
     assert left.value.code == 1 and 'Traceback' not in told
-    assert told.startswith('error: out of memory') and 'batch_size_per_gpu' in told and 'allocate' in told
+    assert told.startswith('error: out of memory') and 'batch_size_per_gpu' in told
+    assert 'allocate' in told or '(MemoryError)' in told

@@ -56,6 +56,19 @@ def test_other_peoples_docstrings_are_not_copied():
     assert adam['lr'].default == '0.001' and adam['betas'].problem([0.9]) and not adam['betas'].problem([0.9, 0.99])
 
 
+def test_null_only_where_it_is_meant():
+    found = arguments(Example)
+    assert not found['size'].problem(None) and found['cap'].problem(None) and found['needed'].problem(None)
+
+
+def test_a_hint_to_which_its_own_default_does_not_keep_is_not_believed():
+    def theirs(size: int = (7, 7), depth: int = None, scale: int = 4):  # noqa: RUF013
+        pass
+    found = arguments(theirs)
+    assert not found['size'].problem([3, 3]) and not found['depth'].problem(None)
+    assert found['depth'].problem('x') and found['scale'].problem([4])
+
+
 def _ours():
     for kind in ('ARCH', 'LOSS', 'METRIC'):
         classes = getattr(registry, f'{kind}_REGISTRY')

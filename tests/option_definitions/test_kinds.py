@@ -1,4 +1,5 @@
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +11,11 @@ from hypothesis import strategies as st
 
 from basicsr_nriqa.option_definitions import Option
 from basicsr_nriqa.option_definitions.kinds import fits, schema, words
+
+
+class _Word(str, Enum):
+    A = 'a'
+
 
 KINDS = [bool, int, float, str, dict, list, list[int], tuple[int, ...], tuple[int, float], Sequence[str],
          dict[str, float], Mapping[str, Any], int | None, int | Literal['all'], Literal['log', 'published'],
@@ -33,6 +39,7 @@ VALUES = st.recursive(
     (int | Literal['all'], [1, 'all'], ['al', 1.5, None]),
     (Literal[1, 2], [1, 2], [True, 1.0, 3]),
     (float | torch.Tensor, [0.1], ['0.1']),
+    (_Word, ['a'], []),  # what a class of text makes of a word, only it knows
     (Callable, [1, 'x'], []),  # nothing that YAML gives is one, and nothing is refused
 ])
 def test_what_fits(kind, right, wrong):
