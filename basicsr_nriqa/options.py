@@ -56,7 +56,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise OptionsError(f'{path}: not usable as YAML options: save it as UTF-8 ({error}).') from None
     except yaml.YAMLError as error:
-        raise OptionsError(f'{path}: not usable as YAML options: {error}') from None
+        raise OptionsError(f'{path}: not usable as YAML options: {error}{_hint(error)}') from None
     if not isinstance(options, dict):
         got = 'nothing: it is empty' if options is None else 'a list' if isinstance(options, list) else repr(options)
         raise OptionsError(f'{path}: expected options (name: value), got {got}.')
@@ -144,9 +144,25 @@ def split_assignment(text: str) -> list[str]:
     return [keys, value]
 
 
+def _hint(error: yaml.YAMLError) -> str:
+    """What mostly is the reason for an error of YAML."""
+    problem = str(getattr(error, 'problem', ''))
+    for words, hint in (("'\\t'", 'Indent with spaces; a tab is not allowed.'),
+                        ('mapping values are not allowed', 'Is a line indented too far, the space after a colon of the '
+                                                           'line before missing, or a text with `: ` in it not in '
+                                                           'quotes?'),
+                        ("could not find expected ':'", 'Is the space after a colon missing?'),
+                        ('expected <block end>', 'Are lines of one group indented differently?')):
+        if words in problem:
+            return f'\n{hint}'
+    return ''
+
+
 def set_option(options: dict[str, Any], keys: str, value: Any) -> None:
     """Set ``options['a']['b']`` for keys ``a:b``; the option must be inside a mapping that exists."""
     *parents, last = keys.split(':')
+    if '.' in keys and keys.split('.')[0] in options:
+        raise OptionsError(f"--force_yml: groups and options are separated by `:`, so `{keys.replace('.', ':')}`.")
     place = options
     for depth, key in enumerate(parents):
         if key in place and not isinstance(place[key], dict):

@@ -1,6 +1,6 @@
 """Checks of the options before anything is built: names, types, files, metrics; all problems in one error."""
 import inspect
-from importlib.util import find_spec
+import os
 from pathlib import Path
 
 import torch
@@ -9,9 +9,10 @@ from basicsr.utils import registry
 from basicsr_nriqa import distributed
 from basicsr_nriqa.balancing import BALANCERS
 from basicsr_nriqa.checkpoints import is_url
-from basicsr_nriqa.iqa import MetricError
-from basicsr_nriqa.iqa.weights import find_weights
+from basicsr_nriqa.iqa import CATALOGUE, MetricError
+from basicsr_nriqa.iqa.weights import FOLDER_VARIABLE, find_weights
 from basicsr_nriqa.losses import IQAPerceptualLoss
+from basicsr_nriqa.machine_problems import machine_problems, pitfalls
 from basicsr_nriqa.models.guard_options import guard_problems
 from basicsr_nriqa.option_definitions import known
 from basicsr_nriqa.option_definitions.arguments import arguments, takes_any
@@ -20,7 +21,7 @@ from basicsr_nriqa.option_definitions.classes import SCHEDULERS, UNUSABLE, stock
 from basicsr_nriqa.option_definitions.option import Option
 from basicsr_nriqa.options import OptionsError
 from basicsr_nriqa.stock_model_options import stock_model_problems
-from basicsr_nriqa.suggestion import PREPARE_DATA, how_to_train, suggest
+from basicsr_nriqa.suggestion import prepare_data, suggest
 
 
 def check_skeleton(opt, source):
@@ -62,8 +63,10 @@ def check_options(opt, source):
         check.everything(opt, model)
     else:
         if model and model.__module__.startswith('basicsr.'):
-            for where, problem in stock_model_problems(opt):
-                check.add(where, problem)
+            check.all(stock_model_problems(opt))
+            check.all(machine_problems(opt) if mode.here else ())
+            for phase, dataset in opt['datasets'].items():
+                check.data_paths(dataset, f'datasets:{phase}')
         check.losses_and_metrics(opt)
     if mode.here:
         mode.missing += check.weights(mode.fetch)
@@ -77,16 +80,20 @@ class _Check:
 
     def __init__(self, here=True):
         self.problems, self.here = [], here
-        self.data_is_missing = False
+        self.missing_data = None  # the first path where nothing is
         self.metrics = []  # (where, info, weights option)
 
     def add(self, where, problem):
         self.problems.append(f'{where}: {problem}')
 
+    def all(self, problems):
+        for where, problem in problems:
+            self.add(where, problem)
+
     def report(self, source):
         if self.problems:
             message = '\n- '.join([f'{source}:', *self.problems])
-            raise OptionsError(f'{message}\n{PREPARE_DATA}' if self.data_is_missing else message)
+            raise OptionsError(f'{message}\n{prepare_data(self.missing_data)}' if self.missing_data else message)
 
     def keys(self, options, definitions, where, required=()):
         if not isinstance(options, dict):
@@ -102,6 +109,9 @@ class _Check:
 
     def registered(self, classes, name, where):
         """The class or function registered as ``name``, or None with a problem noted."""
+        if name is None:
+            self.add(where, 'is missing.')
+            return None
         if isinstance(name, str) and name in classes:
             return classes.get(name)
         self.add(where, f"no {classes._name} is called '{name}'{suggest(name, classes.keys())}.")
@@ -128,23 +138,15 @@ class _Check:
         networks = ('network_g', 'network_d') if adversarial else ('network_g',)
         self.keys(opt, known.TOP, '', ('name', 'model_type', 'num_gpu', 'datasets', *networks, 'path')
                   + (('train', 'logger') if opt['is_train'] else ('val',)))
-        if self.here and _is(opt['num_gpu'], int) and opt['num_gpu'] and not torch.cuda.is_available():
-            self.add('num_gpu', f"{opt['num_gpu']} asked for, but this machine has no usable CUDA device; set it to 0 "
-                                'to use the CPU (or to auto).')
-        for where, problem in distributed.problems(opt.get('dist_params')):
-            self.add(where, problem)
+        self.all(distributed.problems(opt.get('dist_params')))
         self.keys(opt['path'], known.PATH, 'path:')
-        for key, value in opt['path'].items():
-            fetched = key.startswith('pretrain_network') and is_url(value)
-            if self.here and key.startswith(('pretrain_network', 'resume_state')) and value and not fetched \
-                    and not Path(str(value)).is_file():
-                self.add(f'path:{key}', f'{value}: no such file.{how_to_train(value)}')
+        self.all(machine_problems(opt) if self.here else ())
         for name in networks:
             if isinstance(opt.get(name), dict):
                 self.network(opt[name], name)
         for phase, dataset in opt['datasets'].items():
             self.dataset(dataset, f'datasets:{phase}', opt['is_train'])
-        self.pitfalls(opt)
+        self.all(pitfalls(opt))
         if opt['is_train'] and 'train' not in opt['datasets']:
             self.add('datasets:train', 'is missing.')
         if opt['is_train']:
@@ -158,22 +160,8 @@ class _Check:
             self.keys(opt['val'], {key: known.VAL.get(key, Option()) for key in model.VAL_OPTIONS}, 'val:', required)
             if isinstance(opt['val'].get('scores'), dict):
                 self.keys(opt['val']['scores'], known.SCORES, 'val:scores:')
-            for where, problem in guard_problems(opt) if opt['is_train'] else ():
-                self.add(where, problem)
+            self.all(guard_problems(opt) if opt['is_train'] else ())
         self.losses_and_metrics(opt)
-
-    def pitfalls(self, opt):
-        """What BasicSR or PyTorch would stop at later, with words of their own."""
-        if isinstance(opt.get('name'), str) and Path(opt['name']).name != opt['name']:
-            self.add('name', f"'{opt['name']}' cannot be the name of a folder; leave out `/`.")
-        for phase, dataset in opt['datasets'].items():
-            if dataset.get('persistent_workers') and dataset.get('phase') != 'train':
-                self.add(f'datasets:{phase}:persistent_workers', 'is for training; other sets have no workers.')
-            elif dataset.get('persistent_workers') and not dataset.get('num_worker_per_gpu'):
-                self.add(f'datasets:{phase}:persistent_workers', 'needs workers: set num_worker_per_gpu above 0.')
-        wandb = opt['logger'].get('wandb') if isinstance(opt.get('logger'), dict) else None
-        if self.here and isinstance(wandb, dict) and wandb.get('project') and not find_spec('wandb'):
-            self.add('logger:wandb', 'the package wandb is not installed: pip install wandb, or leave it out.')
 
     def network(self, options, where):
         network = self.registered(registry.ARCH_REGISTRY, options.get('type'), f'{where}:type')
@@ -188,7 +176,10 @@ class _Check:
         required = ('name', 'type')
         if is_train and options.get('phase') == 'train':
             required += ('batch_size_per_gpu', 'num_worker_per_gpu')
-        if dataset and options.get('phase') != 'train' and not hasattr(dataset, 'lazily'):
+        if not is_train and options.get('phase') == 'train':
+            self.add(where, 'is for training, and a test restores every set of its file. Take a file for tests, such '
+                            'as options/test_vimeo90k.yml, or give train.py this one.')
+        elif dataset and options.get('phase') != 'train' and not hasattr(dataset, 'lazily'):
             self.add(f'{where}:type', f"{options['type']} does not give whole clips, which validation here needs. Use "
                                       'ClipTestDataset.')
         if hasattr(dataset, 'OPTIONS'):
@@ -217,11 +208,16 @@ class _Check:
         for key in ('dataroot_gt', 'dataroot_lq', 'meta_info_file'):
             value = options.get(key)
             if self.here and isinstance(value, str) and value and not Path(value).expanduser().exists():
-                self.add(f'{where}:{key}', f'{value}: nothing is there.')
-                self.data_is_missing = True
+                here = '' if Path(value).expanduser().is_absolute() else f' in {Path.cwd()}'
+                self.add(f'{where}:{key}', f'{value}: nothing is there{here}.')
+                self.missing_data = self.missing_data or value
 
     def training(self, options, model, opt):
-        self.keys(options, {key: known.TRAIN.get(key, Option()) for key in model.TRAIN_OPTIONS}, 'train:',
+        if 'perceptual_opt' in options and 'perceptual_opt' not in model.TRAIN_OPTIONS:
+            self.add('train:perceptual_opt', "is read by BasicSR's models only. Here metrics stand under iqa_opt, each "
+                                             'with a name: `iqa_opt: {maniqa: {type: MANIQALoss}}`.')
+        self.keys({key: value for key, value in options.items() if key != 'perceptual_opt'},
+                  {key: known.TRAIN.get(key, Option()) for key in model.TRAIN_OPTIONS}, 'train:',
                   model.REQUIRED_TRAIN_OPTIONS)
         if isinstance(options.get('gan_opt'), dict):
             self.keys(options['gan_opt'], known.GAN, 'train:gan_opt:')
@@ -301,6 +297,7 @@ class _Check:
             metric = self.registered(registry.METRIC_REGISTRY, options.get('type'), f'{where}:type')
             if hasattr(metric, 'check'):
                 self.metric(metric.check, options, where)
+                self.better(options, where)
             elif metric:
                 self.arguments(metric, options, where, ('type', 'better'), stock_metric_arguments(metric))
             if options.get('better') not in (None, 'higher', 'lower'):
@@ -323,13 +320,25 @@ class _Check:
         elif loss:
             self.arguments(loss, options, where)
 
+    def better(self, options, where):
+        """The best network is chosen by this, and BasicSR takes ``higher`` where nothing is said."""
+        lower = isinstance(options.get('metric'), str) and options['metric'] in CATALOGUE \
+            and CATALOGUE[options['metric']].lower_better
+        if options.get('better') in (None, 'higher') and lower:
+            self.add(f'{where}:better', f"of '{options['metric']}' lower is better; say `better: lower`.")
+        elif options.get('better') == 'lower' and options.get('metric') in CATALOGUE and not lower:
+            self.add(f'{where}:better', f"of '{options['metric']}' higher is better; say `better: higher`.")
+
     def named(self, entries, where):
         """``{name: {type: ...}}`` as where -> options; what is not of that form is a problem."""
-        if entries is not None and not isinstance(entries, dict):
-            self.add(where, f'expected `name: {{type: ...}}`, got {entries!r}.')
+        if entries is not None and (not isinstance(entries, dict) or 'type' in entries):
+            self.add(where, 'expected a name for each entry, with its options below it and further to the right, '
+                            f'`name: {{type: ...}}`, got {entries!r}.')
             return {}
         for name, options in (entries or {}).items():
-            if not isinstance(options, dict):
+            if options is None:
+                self.add(f'{where}:{name}', 'is empty. Its options belong below it, further to the right.')
+            elif not isinstance(options, dict):
                 self.add(f'{where}:{name}', f'expected options such as {{type: ..., metric: ssim}}, got {options!r}.')
         return {f'{where}:{name}': options for name, options in (entries or {}).items() if isinstance(options, dict)}
 
@@ -356,7 +365,7 @@ class _Check:
             try:
                 find_weights(info, path, download)
             except MetricError as error:
-                if fetch:
+                if fetch or path or not Path(os.environ.get(FOLDER_VARIABLE) or '.').is_dir():  # no fetch can mend it
                     self.add(where, error)
                 else:
                     missing.append(f'{where}: {error}')

@@ -2,11 +2,24 @@
 from difflib import get_close_matches
 from pathlib import Path
 
-PREPARE_DATA = """To prepare data:
-  Vimeo-90K, from its archive:           python scripts/prepare_vimeo90k.py VIMEO_SEPTUPLET -o datasets/vimeo90k
+_PREPARE = """To prepare data:
+  Vimeo-90K, from its archive:           python scripts/prepare_vimeo90k.py VIMEO_SEPTUPLET -o {vimeo}
   REDS, from its archives:               python scripts/prepare_reds.py REDS -o datasets/reds
   your own videos:                       python scripts/prepare_videos.py VIDEO ... -o datasets/NAME
-  a small sample without any download:   python scripts/make_sample_data.py -o datasets/sample"""
+  a small sample without any download:   python scripts/make_sample_data.py -o {sample}"""
+
+
+def prepare_data(missing):
+    """How data come to where nothing is; databases called as those of Vimeo-90K into that folder.
+
+    Args:
+        missing (str): A path of the options.
+
+    Returns:
+        str: Several lines.
+    """
+    folder = Path(missing).parent if Path(missing).name.startswith(('vimeo90k_', 'meta_info_Vimeo90K_')) else None
+    return _PREPARE.format(vimeo=folder or 'datasets/vimeo90k', sample=folder or 'datasets/sample')
 
 
 def suggest(name, known):

@@ -3,7 +3,15 @@ import sys
 import pytest
 from basicsr.utils.options import parse_options
 
-from basicsr_nriqa.options import OptionsError, copy_options, parse_value, read_options, set_option, split_assignment
+from basicsr_nriqa.options import (
+    OptionsError,
+    copy_options,
+    load_yaml,
+    parse_value,
+    read_options,
+    set_option,
+    split_assignment,
+)
 
 
 def _write(folder, **files):
@@ -116,3 +124,19 @@ def test_force_yml_runs_no_code(tmp_path, monkeypatch):
     with pytest.raises(OptionsError, match=r'--force_yml|name: expected text'):
         parse_options(str(tmp_path))
     assert not marker.exists()
+
+
+@pytest.mark.parametrize('text, hint', [
+    ('train:\n\ttotal_iter: 3\n', 'Indent with spaces'), ('name: a: b\n', 'not in quotes'),
+    ('name:a\nscale: 4\n', 'space after a colon'), ('a: 1\n b: 2\n', 'indented too far'),
+    ('train:\n    a: 1\n  b: 2\n', 'indented differently')])
+def test_errors_of_yaml_have_a_hint(tmp_path, text, hint):
+    path = tmp_path / 'options.yml'
+    path.write_text(text)
+    with pytest.raises(OptionsError, match=hint):
+        load_yaml(path)
+
+
+def test_points_instead_of_colons_are_named():
+    with pytest.raises(OptionsError, match='separated by `:`, so `train:total_iter`'):
+        set_option({'train': {'total_iter': 1}}, 'train.total_iter', 3)

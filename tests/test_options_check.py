@@ -1,5 +1,6 @@
 import copy
 import sys
+from pathlib import Path
 
 import pytest
 from basicsr.utils import registry
@@ -129,7 +130,15 @@ def test_the_tiny_training_is_accepted(problems):
     ('logger__wandb', {'project': 'x'}, 'logger:wandb: the package wandb is not installed'),
     ('val__metrics__psnr__crop_border', 'four', 'val:metrics:psnr:crop_border: expected a whole number, 0 or more'),
     ('val__metrics__psnr__input_order', 'BHWC', 'val:metrics:psnr:input_order: expected HWC or CHW'),
-    ('train__perceptual_opt', {'type': 'MANIQALoss'}, 'train:perceptual_opt: unknown option'),
+    ('train__perceptual_opt', {'type': 'MANIQALoss'},
+     "train:perceptual_opt: is read by BasicSR's models only. Here metrics stand under iqa_opt"),
+    ('train__iqa_opt', {'type': 'MANIQALoss'}, 'train:iqa_opt: expected a name for each entry, with its options below'),
+    ('train__iqa_opt__tinyiqa', None, 'train:iqa_opt:tinyiqa: is empty. Its options belong below it'),
+    ('train__iqa_opt__tinyiqa', {'metric': 'tinyiqa'}, 'train:iqa_opt:tinyiqa:type: is missing.'),
+    ('val__metrics__tinyiqa__better', 'lower', "val:metrics:tinyiqa:better: of 'tinyiqa' higher is better"),
+    ('val__metrics__tinyiqa', {'type': 'calculate_iqa', 'metric': 'gmsd'},
+     "val:metrics:tinyiqa:better: of 'gmsd' lower is better; say `better: lower`"),
+    ('train__iqa_opt__tinyiqa', {'type': 'MANIQALoss', 'weights': '/not/there.pt'}, '/not/there.pt'),
     ('num_gpu', 1, 'num_gpu: 1 asked for, but this machine has no usable CUDA device'),
     ('logger__print_freq', ..., 'logger:print_freq: is missing'),
 ])
@@ -167,6 +176,26 @@ def test_missing_weights_say_where_they_belong(problems, monkeypatch, tmp_path):
 def test_what_a_stock_model_would_ignore_in_silence_is_refused(problems, place, value, words):
     message = problems(**{'model_type': 'SRModel', 'train__iqa_opt': ..., place: value})
     assert words in message and message.count('\n-') == 1
+
+
+def test_a_stock_model_is_told_what_is_not_here(problems, monkeypatch):
+    monkeypatch.setattr('torch.cuda.is_available', lambda: False)
+    message = problems(model_type='SRModel', train__iqa_opt=..., num_gpu=1, path__pretrain_network_g='no.pth',
+                       datasets__train__dataroot_gt='no/x.lmdb')
+    for words in ('num_gpu: 1 asked for', 'path:pretrain_network_g: no.pth: no such file',
+                  f'datasets:train:dataroot_gt: no/x.lmdb: nothing is there in {Path.cwd()}.'):
+        assert words in message
+
+
+def test_the_sample_is_made_where_the_options_look_for_it(problems):
+    message = problems(datasets__val__dataroot_lq='there/vimeo90k_test_LRx4.lmdb')
+    assert 'make_sample_data.py -o there' in message
+
+
+def test_a_file_for_training_is_no_test(train_options, write_options, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, 'argv', ['test.py', '-opt', str(write_options(train_options))])
+    with pytest.raises(OptionsError, match='datasets:train: is for training, and a test restores every set'):
+        parse_options(str(tmp_path), is_train=False)
 
 
 def test_options_of_other_peoples_models_are_left_alone(problems):

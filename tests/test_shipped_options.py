@@ -175,7 +175,7 @@ def test_nothing_is_wrong_but_for_missing_files(path, monkeypatch, tmp_path):
     with pytest.raises(OptionsError) as error:
         parse_options(str(tmp_path), is_train=is_train)
     problems = [line for line in str(error.value).splitlines() if line.startswith('- ')]
-    missing = [problem for problem in problems if problem.endswith('nothing is there.')]
+    missing = [problem for problem in problems if ': nothing is there in ' in problem]
     assert len(missing) == (5 if is_train else 2)
     for problem in problems:
         assert problem in missing or 'net_g_latest.pth: no such file' in problem or 'needs its trained w' in problem

@@ -50,7 +50,8 @@ class VRT(nn.Module):
         spynet_path (str | Path | None): checkpoint of SPyNet, a file or a URL. Without one the flow starts at zero
             and is trained from there. Default: none.
         pa_frames (int): frames that parallel warping takes in: 2, 4 or 6; 0 for interpolation. Default: 2.
-        deformable_groups (int): groups of channels with offsets of their own in parallel warping. Default: 16.
+        deformable_groups (int): groups of channels with offsets of their own in parallel warping; 12 go with
+            120 channels. Default: 16.
         nonblind_denoising (bool): whether the input has one more channel, the noise level. Default: False.
         use_checkpoint_attn (bool): recompute attention in the backward pass: less memory, more time. Default: False.
         use_checkpoint_ffn (bool): the same for the blocks' MLPs. Default: False.

@@ -72,6 +72,10 @@ def local_file(path: str | Path) -> Path:
     if name in ('', '..'):
         raise ValueError(f'Checkpoint {path}: this URL names no file. Give one that ends in a name, such as net_g.pth.')
     place = Path(torch.hub.get_dir(), 'checkpoints', name)
+    copy = f'{path}: its copy {place}', 'Remove the copy, and it is fetched again.'
+    if place.is_file():  # whole, and perhaps in a folder that cannot be written
+        _verify(place, name, *copy)
+        return place
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -80,7 +84,7 @@ def local_file(path: str | Path) -> Path:
                                 'written.') from error
     with FileLock(f'{place}.lock'):
         if place.is_file():
-            _verify(place, name, f'{path}: its copy {place}', 'Remove the copy, and it is fetched again.')
+            _verify(place, name, *copy)
         else:
             _fetch(str(path), place)
     return place

@@ -27,9 +27,10 @@ from basicsr_nriqa.models.guarded_step import GuardedStep
 from basicsr_nriqa.models.guarded_training import GuardedTraining
 from basicsr_nriqa.models.loss_statistics import LossStatistics
 from basicsr_nriqa.models.option_errors import made_from, used_on
+from basicsr_nriqa.models.trained_options import TrainedOptions
 from basicsr_nriqa.models.training_losses import build_losses, value_of
 from basicsr_nriqa.options import OptionsError
-from basicsr_nriqa.training.state import save_training_state, save_whole
+from basicsr_nriqa.training.state import save_whole
 from basicsr_nriqa.training.stop import stop
 from basicsr_nriqa.version import __version__
 
@@ -37,7 +38,7 @@ BASELINE = 'baseline'
 
 
 @MODEL_REGISTRY.register()
-class VideoIQAModel(ClipValidation, GuardedTraining, SRModel):
+class VideoIQAModel(ClipValidation, GuardedTraining, TrainedOptions, SRModel):
     """A video network (n,t,3,h,w) -> (n,t,3,s*h,s*w), trained with a pixel loss and quality metrics.
 
     The output is detached, every loss gives its gradient there and frees its graph, the balancer makes one gradient
@@ -104,6 +105,7 @@ class VideoIQAModel(ClipValidation, GuardedTraining, SRModel):
 
     def init_training_settings(self) -> None:
         train_opt = self.opt['train']
+        self.note_options()
         self.net_g.train()
         self.ema_decay = train_opt.get('ema_decay') or 0
         if self.ema_decay > 0:
@@ -358,11 +360,6 @@ class VideoIQAModel(ClipValidation, GuardedTraining, SRModel):
         except ValueError as error:
             raise OptionsError(f'path:pretrain_{label}: {load_path}: {error}') from None
         self.trained_with = content.get('trained_with', self.trained_with)
-
-    @master_only
-    def save_training_state(self, epoch: int, current_iter: int) -> None:
-        """As BasicSR, and with the balancer's state and the scale of the gradients."""
-        save_training_state(self, epoch, current_iter, **self.own_state())
 
     def own_state(self) -> dict[str, Any]:
         """What resuming needs besides networks, optimisers and schedulers; by name."""

@@ -186,7 +186,8 @@ def load_resume_state(opt):
     that the seed is that of the state. All ranks call this; rank 0 chooses.
 
     Returns:
-        dict | None: The state; None to start at iteration 0.
+        dict | None: The state, with ``manual_seed_of_options`` if the options asked for a seed; None to start at
+        iteration 0.
 
     Raises:
         OptionsError: ``logger:keep_last`` is not usable.
@@ -203,9 +204,17 @@ def load_resume_state(opt):
     state = state or load_whole(path)
     check_resume(opt, state['iter'])
     if 'manual_seed' in state:
+        if _seed_was_given(opt):
+            state['manual_seed_of_options'] = opt['manual_seed']
         opt['manual_seed'] = state['manual_seed']
         set_random_seed(opt['manual_seed'] + opt['rank'])
     return state
+
+
+def _seed_was_given(opt):
+    """Whether the seed is from the option file: one that is drawn comes into the options after the number of ranks."""
+    places = list(opt)
+    return places.index('manual_seed') < places.index('world_size')
 
 
 def _chosen_on_rank_0(opt):
@@ -231,6 +240,8 @@ def _choose(opt):
     checkpoints.remove_partial_files()
     found = checkpoints.newest() if opt['auto_resume'] else None
     given = opt['path'].get('resume_state')
+    if opt['auto_resume'] and not found and not given:
+        _warn_of_start(opt)
     if found or not given:
         return found
     try:
@@ -238,6 +249,15 @@ def _choose(opt):
     except CheckpointError as error:
         raise CheckpointError(f'path:resume_state: {error}. Give another state, or none to start at iteration '
                               '0.') from None
+
+
+def _warn_of_start(opt):
+    """BasicSR is about to set aside what is there."""
+    experiment = Path(opt['path']['experiments_root'])
+    if experiment.exists():
+        place = f'{experiment.parent.name}/{experiment.name}'
+        print(f'warning: --auto_resume: {place} has no training state, so the training starts at iteration 0; what is '
+              f'there is kept as {experiment.name}_archived_TIME.', flush=True)
 
 
 def log_exactness(state, world_size):

@@ -33,6 +33,7 @@ class TrainingLoop:
         self.opt, self.model, self.sampler = opt, model, sampler
         self.val_loaders, self.tb_logger = val_loaders, tb_logger
         self.rank, self.world_size = get_dist_info()
+        self.total_iter = int(opt['train']['total_iter'])
         self.samples_per_step = loader.batch_size * self.world_size
         self.samples = 0  # of this epoch, of all ranks
         self.checkpoints = Checkpoints(opt)
@@ -70,7 +71,10 @@ class TrainingLoop:
                                    'is nothing left to do. To go on without a guard, leave val:guard out.')
             if done is None:  # the checkpoint was saved because of it
                 self._note_validation()
-        elif self._validates_at(self.saved) and done is None and 'best_metric_results' in state:
+        elif self.saved >= self.total_iter:
+            get_root_logger().info(f'The training is complete: iteration {self.saved} of {self.total_iter}. Raise '
+                                   'train:total_iter to go on.')
+        if not self.ended and self._validates_at(self.saved) and done is None and 'best_metric_results' in state:
             get_root_logger().info(f'The validation of iteration {self.saved} was not completed; it is done now.')
             self.validate(self.saved)
 
@@ -123,9 +127,11 @@ class TrainingLoop:
     def validate(self, iteration):
         """Validate on all sets; the training draws the same random numbers as if it had not happened.
 
+        That of the last iteration has its checkpoint, as :meth:`finish` says, from before it.
         A guard then judges. If it stops the training, there is a checkpoint of this iteration to know that by, and the
         model gets the last weights that passed.
         """
+        self._save_the_last(iteration)
         stop.in_validation = iteration == self.saved
         with undisturbed():
             # a metric that draws crops shall draw the same in each validation, which are compared with each other
@@ -152,10 +158,19 @@ class TrainingLoop:
             self.ended = True
             self.model.load_good()
 
+    def _save_the_last(self, iteration):
+        if iteration == self.total_iter and iteration != self.saved and not self.ended:
+            get_root_logger().info('Saving models and training states.')
+            self.save(self.sampler.epoch, iteration)
+
     def finish(self, iteration):
-        """After the last iteration, and after the latest networks are saved: validate, unless that is done, be it by
-        an earlier start: a guard would count it twice."""
-        if self.opt.get('val') is not None and iteration != self.validated and not self.ended:
+        """After the last iteration, and after the latest networks are saved: save a checkpoint, so that the training
+        can be extended, and validate. What is done already, be it by an earlier start, is not done again: a guard would
+        count a validation twice."""
+        if self.ended:
+            return
+        self._save_the_last(iteration)
+        if self.opt.get('val') is not None and iteration != self.validated:
             self.validate(iteration)
             if self.ended:
                 self.model.save(epoch=-1, current_iter=-1)

@@ -16,6 +16,7 @@ from basicsr.utils import registry
 from basicsr.utils.options import parse_options
 from documentation import Block, Place, blocks
 
+from basicsr_nriqa.option_definitions.check_mode import only_checking
 from basicsr_nriqa.options import load_yaml, read_options
 from basicsr_nriqa.study.plan import read_study
 
@@ -113,7 +114,12 @@ def check_options(content):
     file.write_text(yaml.safe_dump(content, sort_keys=False))
     before, sys.argv = sys.argv, ['train.py', '-opt', str(file)]
     try:
-        parse_options(str(Path.cwd()), is_train='train' in read_options(file))
+        options = read_options(file)
+        # sets that the page makes itself, elsewhere
+        made = all(Path(dataset['dataroot_lq']).exists() for dataset in options['datasets'].values()
+                   if isinstance(dataset.get('dataroot_lq'), str))
+        with only_checking(fetch=True, here=made):
+            parse_options(str(Path.cwd()), is_train='train' in options)
     finally:
         sys.argv = before
         file.unlink()

@@ -120,6 +120,26 @@ def test_the_seed_is_that_of_the_state(saved):
     assert opt['manual_seed'] == 3
 
 
+def test_the_seed_that_was_asked_for_is_told_unless_it_was_drawn(saved):
+    def state(**seed):  # in the order in which options come together
+        opt = options(saved)
+        del opt['manual_seed'], opt['world_size']
+        return load_resume_state({**seed, **opt, 'world_size': 1, **({} if seed else {'manual_seed': 99})})
+    assert state(manual_seed=99)['manual_seed_of_options'] == 99 and 'manual_seed_of_options' not in state()
+
+
+def test_a_start_that_sets_an_experiment_aside_is_told(tmp_path, capsys):
+    opt = options(tmp_path)
+    opt['path']['experiments_root'] = str(tmp_path / 'experiments/tiny')
+    assert load_resume_state(opt) is None and 'warning' not in capsys.readouterr().out
+    (tmp_path / 'experiments/tiny').mkdir(parents=True)
+    assert load_resume_state({**opt, 'auto_resume': False}) is None and 'warning' not in capsys.readouterr().out
+    assert load_resume_state(opt) is None
+    assert capsys.readouterr().out == (
+        'warning: --auto_resume: experiments/tiny has no training state, so the training starts at iteration 0; what '
+        'is there is kept as tiny_archived_TIME.\n')
+
+
 def test_left_overs_of_a_killed_process_are_removed(saved):
     for name in ('models/.net_g_20.pth.123.part', 'training_states/20.state.partial'):
         (saved / name).write_bytes(b'half')

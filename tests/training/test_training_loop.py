@@ -157,3 +157,43 @@ def test_other_numbers_of_processes_are_resumed_with_a_warning(tmp_path, log):
     drawn = run(loop, 11, 11)
     assert run(training(tmp_path), 11, 11) == drawn, 'there is a rank 0 in both'
     assert 'that of 2 processes, and now there are 1' in log.text
+
+
+def _end(root, last, total, **changes):
+    """A training, or its continuation, whose loop has come to the last iteration; returns the loop."""
+    loop = training(root, train={'total_iter': total}, **changes)
+    run(loop, (loop.saved or 0) + 1, last)
+    loop.finish(last)
+    return loop
+
+
+@pytest.mark.parametrize('val_freq', [10, 7, 1000])
+def test_the_end_is_a_checkpoint_that_can_be_extended(tmp_path, log, val_freq):
+    options = {'val': {'val_freq': val_freq, 'save_img': False, 'metrics': {'score': {'better': 'higher'}}},
+               'logger': {'keep_last': 1}}
+    seed_cpu_streams(1)
+    loop = _end(tmp_path, 7, 7, **options)
+    assert loop.checkpoints.iterations() == loop.checkpoints.iterations('sha256') == [7]
+    assert loop.checkpoints.validated(7)['best_metric_results']['val']['score']['iter'] == 7
+    assert loop.model.validated == [7] and log.text.count('Saving models') == 1
+    again = _end(tmp_path, 7, 7, **options)
+    assert again.model.validated == [] and log.messages[-1] == (
+        'The training is complete: iteration 7 of 7. Raise train:total_iter to go on.')
+    log.clear()
+    longer = _end(tmp_path, 9, 9, **options)
+    assert _weights(longer) == 9 and longer.checkpoints.iterations() == [9] and 'is complete' not in log.text
+
+
+def test_a_regular_checkpoint_at_the_end_is_the_only_one(tmp_path, log):
+    saved = []
+    loop = training(tmp_path, train={'total_iter': 10}, val=None)
+    loop.save = lambda epoch, iteration, save=loop.save: (saved.append(iteration), save(epoch, iteration))
+    for iteration in range(1, 11):
+        loop.after_step()
+        if iteration % 5 == 0:
+            loop.save(0, iteration)
+    loop.finish(10)
+    assert saved == [5, 10]
+    _end(tmp_path, 10, 8)
+    assert 'The training is complete: iteration 10 of 8.' in log.text
+    assert loop.checkpoints.iterations() == [5, 10]

@@ -42,9 +42,10 @@ def options(root, **changes):
     for name in ('models', 'training_states'):
         (root / name).mkdir(exist_ok=True)
     return {'num_gpu': 0, 'is_train': True, 'dist': False, 'rank': 0, 'world_size': 1, 'manual_seed': 3,
-            'auto_resume': True, 'network_g': {}, 'logger': {}, 'val': {
+            'auto_resume': True, 'network_g': {}, 'logger': {}, 'train': {'total_iter': 1000}, 'val': {
                 'val_freq': 10, 'save_img': False, 'metrics': {'score': {'better': 'higher'}}},
-            'path': {'models': str(root / 'models'), 'training_states': str(root / 'training_states')}, **changes}
+            'path': {'experiments_root': str(root), 'models': str(root / 'models'),
+                     'training_states': str(root / 'training_states')}, **changes}
 
 
 def training(root, **changes):
