@@ -132,7 +132,7 @@ def test_strengths_are_those_that_losses_take(group, build):
 
 
 @pytest.mark.parametrize('text, fine', [
-    ('transforms: true', True), ('transforms: {shift: 2, flip: true}', True), ('transforms: {shfit: 2}', False),
+    ('transforms: true', True), ('transforms: {shift: 2, flip: true}', True), ('transforms: {shifts: 2}', False),
     ('transforms: {shift: much}', False), ('purify: [blur: 1, jpeg: 75]', True), ('purify: {blur: 99}', False)])
 def test_strengths_are_completed_and_underlined(validator, text, fine):
     loss = yaml.safe_load(text) | {'type': 'MANIQALoss'}
