@@ -18,6 +18,8 @@ def network_problems(options: Mapping[str, Any]) -> dict[str, str]:
         dict[str, str]: Option -> what is wrong with it; empty if nothing is.
     """
     name = options.get('type')
+    if name is None:
+        return {'type': 'is missing.'}
     if not isinstance(name, str) or name not in ARCH_REGISTRY:
         return {'type': f"no network is called '{name}'{suggest(name, ARCH_REGISTRY.keys())}."}
     network = ARCH_REGISTRY.get(name)

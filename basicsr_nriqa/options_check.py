@@ -14,6 +14,7 @@ from basicsr_nriqa.iqa.weights import FOLDER_VARIABLE, find_weights
 from basicsr_nriqa.losses import IQAPerceptualLoss
 from basicsr_nriqa.machine_problems import machine_problems, pitfalls
 from basicsr_nriqa.models.guard_options import guard_problems
+from basicsr_nriqa.network_problems import network_problems
 from basicsr_nriqa.option_definitions import known
 from basicsr_nriqa.option_definitions.arguments import arguments, takes_any
 from basicsr_nriqa.option_definitions.check_mode import current_mode
@@ -164,9 +165,7 @@ class _Check:
         self.losses_and_metrics(opt)
 
     def network(self, options, where):
-        network = self.registered(registry.ARCH_REGISTRY, options.get('type'), f'{where}:type')
-        if network:
-            self.arguments(network, options, where)
+        self.all((f'{where}:{key}', problem) for key, problem in network_problems(options).items())
         flow = options.get('spynet_path')
         if self.here and flow and not is_url(flow) and not Path(str(flow)).expanduser().is_file():
             self.add(f'{where}:spynet_path', f'{flow}: no such file. Leave it out to train the optical flow from zero.')

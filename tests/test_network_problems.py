@@ -14,7 +14,7 @@ def test_good_options(options):
 
 @pytest.mark.parametrize(('options', 'problems'), [
     ({'type': 'BasicVSRP'}, {'type': "no network is called 'BasicVSRP' (did you mean 'BasicVSRPP'?)."}),
-    ({}, {'type': "no network is called 'None'."}),
+    ({}, {'type': "is missing."}),
     ({'type': ['VRT']}, {'type': "no network is called '['VRT']' (did you mean 'VRT'?)."}),
     ({'type': 'BasicVSRPP', 'num_block': 7, 'mid_channels': 6.5, 'checkpoint': 1},
      {'num_block': "unknown option (did you mean 'num_blocks'?).",

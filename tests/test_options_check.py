@@ -101,7 +101,7 @@ def test_the_tiny_training_is_accepted(problems):
     ('train__optim_g__beta', 1, "train:optim_g:beta: unknown option (did you mean 'betas'?)"),
     ('train__scheduler__period', [1], "train:scheduler:period: unknown option (did you mean 'periods'?)"),
     ('train__balance_opt', {'type': 'fixd'}, "'fixd' is not known (did you mean 'fixed'?)"),
-    ('network_g__type', 'BasicVSRP', "network_g:type: no arch is called 'BasicVSRP' (did you mean 'BasicVSRPP'?)"),
+    ('network_g__type', 'BasicVSRP', "network_g:type: no network is called 'BasicVSRP' (did you mean 'BasicVSRPP'?)"),
     ('network_g__num_block', 3, "network_g:num_block: unknown option (did you mean 'num_blocks'?)"),
     ('network_g__spynet_path', 'spynet.pth', 'network_g:spynet_path: spynet.pth: no such file'),
     ('model_type', 'VideoIQAModle', "no model is called 'VideoIQAModle' (did you mean 'VideoIQAModel'?)"),

@@ -46,7 +46,7 @@ def test_options_and_overrides_tell_the_network(weights, tmp_path):
     ({'overrides': ['blocks=3']}, r"--network blocks: unknown option \(did you mean 'num_blocks'\?\)"),
     ({'overrides': ['num_blocks=x']}, "--network num_blocks: expected a whole number, got 'x'"),
     ({'overrides': ['type=EDVRR']}, "--network type: no network is called 'EDVRR'"),
-    ({'overrides': ['type=null']}, "--network type: no network is called 'None'"),
+    ({'overrides': ['type=null']}, "--network type: is missing."),
     ({'overrides': ['mid_channels=12']}, r'tiny\.pth: BasicVSRPP cannot be built .* multiple of 8'),
     ({'overrides': ['num_blocks=2']}, 'does not fit this BasicVSRPP'),
     ({'overrides': ['type=VRT', 'pa_frames=0']}, 'makes frames between frames')])

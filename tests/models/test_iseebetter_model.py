@@ -206,7 +206,7 @@ def test_the_shipped_options_build_and_train():
 @pytest.mark.parametrize('changes, message', [
     ({'network_d': None}, 'network_d: is missing'),
     ({'network_d': {'type': 'SRGANDiscriminator', 'depth': 3}}, 'network_d:depth: unknown option'),
-    ({'network_d': {'type': 'SRGANDiscriminato'}}, "network_d:type: no arch is called 'SRGANDiscriminato'"),
+    ({'network_d': {'type': 'SRGANDiscriminato'}}, "network_d:type: no network is called 'SRGANDiscriminato'"),
     ({'train__optim_d': None}, 'train:optim_d: is missing'),
     ({'train__optim_d': {'type': 'Adam', 'lr': 1, 'beta': 1}}, 'train:optim_d:beta: unknown option'),
     ({'train__optim_d': {'type': 'Adm', 'lr': 1}}, "train:optim_d:type: 'Adm' is not known"),
