@@ -75,7 +75,7 @@ def main():
     print(f'\nDone in {(time.time() - started) / 60:.1f} minutes. Look at\n'
           f'  {REPORT}/report.html   the table and the figure\n'
           f'  {REPORT}/figure.png    what each loss did to every metric\n'
-          f'  {REPORT}/crops.png     what it looks like\n'
+          f'  {REPORT}/crops.png     what it looks like, and what was added to the baseline\n'
           f'  results/demo_*/visualization   every frame')
 
 
