@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from basicsr.utils import get_root_logger
 
 from basicsr.test import test_pipeline
 from basicsr.train import train_pipeline
@@ -42,9 +43,16 @@ def hand_over(root, is_train):
     pipeline = train_pipeline if is_train else test_pipeline
     script = getattr(sys.modules['__main__'], '__file__', None)
     began = getattr(sys.modules['__main__'], pipeline.__name__, pipeline)
-    if script is None or began is pipeline or began in _handed_over or not _same(script, pipeline.__code__.co_filename):
+    if script is None or began is pipeline or began in _handed_over:
         return
     _handed_over.append(began)
+    if not _same(script, pipeline.__code__.co_filename):
+        name = pipeline.__name__
+        get_root_logger().warning(
+            f'{script} is not that of BasicSR 1.4.2, so its {name} is not repaired: no exact resuming, no stop with a '
+            f'checkpoint, no val:guard. Start it from a script that has `from {pipeline.__module__} import {name}` '
+            '(docs/plugin.md).')
+        return
     (train if is_train else test)(root)
     sys.exit(0)
 

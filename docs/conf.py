@@ -18,6 +18,7 @@ html_title = f'{project} {release}'
 extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx_copybutton']
 exclude_patterns = ['_*']
 highlight_language = 'none'
+smartquotes = False  # headings are words of messages, to be found by a search
 # `-n` wants an entry for every name in a docstring or signature. Other packages' names have none, and their inventories
 # are not fetched; private names (of type variables) are to have none.
 nitpick_ignore = [('py:class', name) for name in ('Path', 'Tensor', 'ndarray')]

@@ -1,5 +1,6 @@
 """The user's own commands, run as processes."""
 import json
+import logging
 import os
 import re
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import cv2
@@ -219,3 +221,17 @@ def test_finetune_maniqa_trains(project, sample, train_options, tmp_path):
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r'l_pix: .*l_maniqa: -?\d', done.stderr)) == 2
     assert (project / 'experiments/finetune_maniqa/models/net_g_latest.pth').is_file()
+
+
+@pytest.mark.parametrize('is_train', [True, False])
+def test_a_changed_script_of_basicsr_is_told_what_it_lacks(is_train, monkeypatch, tmp_path, caplog):
+    script = tmp_path / 'train.py'
+    script.write_text('def train_pipeline(root):\n    pass\n')
+    main = types.SimpleNamespace(__file__=str(script), train_pipeline=len, test_pipeline=len)
+    monkeypatch.setitem(sys.modules, '__main__', main)
+    monkeypatch.setattr(launch, '_handed_over', [])
+    monkeypatch.setattr(logging.getLogger('basicsr'), 'propagate', True)
+    assert launch.hand_over(tmp_path, is_train) is None
+    name = 'train' if is_train else 'test'
+    assert f'its {name}_pipeline is not repaired' in caplog.text
+    assert f'`from basicsr.{name} import {name}_pipeline`' in caplog.text

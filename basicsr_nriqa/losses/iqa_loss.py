@@ -30,10 +30,10 @@ from basicsr_nriqa.option_values import is_count, is_number
 class IQALoss(nn.Module):
     """``loss_weight`` times the mean raw score of any quality metric.
 
-    The score is neither negated nor rescaled: as in Table I of the paper, a metric of which more is better takes a negative
-    weight, one of which less is better a positive one. The wrong sign would train for worse images and is refused.
-    The metric is frozen and in eval mode whatever happens to the loss, in no state_dict and no optimiser, and runs in
-    float32 also under autocast.
+    The score is neither negated nor rescaled: as in Table I of the paper, a metric of which more is better takes a
+    negative weight, one of which less is better a positive one. The wrong sign would train for worse images and is
+    refused. The metric is frozen and in eval mode whatever happens to the loss, in no state_dict and no optimiser, and
+    runs in float32 also under autocast.
 
     Args:
         metric (str): A metric of the catalogue (``tinyiqa``, ``maniqa``, ``ssim``, ...) or any of pyiqa.
