@@ -62,7 +62,7 @@ def main():
     os.chdir(ROOT)
     REPORT.mkdir(parents=True, exist_ok=True)
     started = time.time()
-    run(('scripts/make_sample_data.py', '-o', DATA, '--test-clips', 4))
+    run(('scripts/make_sample_data.py', '-o', DATA))
     train = [('basicsr/train.py', '-opt', f'options/demo/{name}.yml') for name in RUNS]
     test = [('basicsr/test.py', '-opt', 'options/demo/demo_test.yml', '--force_yml', f'name={name}',
              f'path:pretrain_network_g=experiments/{name}/models/net_g_latest.pth') for name in RUNS]

@@ -16,7 +16,7 @@ def main():
                'and clip lists, named as scripts/prepare_vimeo90k.py names those of the real one.')
     parser.add_argument('-o', '--out', type=Path, required=True, help='folder to write')
     parser.add_argument('--train-clips', type=positive, default=32, help='default: %(default)s')
-    parser.add_argument('--test-clips', type=positive, default=8, help='default: %(default)s')
+    parser.add_argument('--test-clips', type=positive, default=4, help='default: %(default)s')
     parser.add_argument('--size', type=positive, nargs=2, default=(256, 448), metavar=('H', 'W'),
                         help='of a GT frame in pixels, divisible by 4; default: 256 448')
     parser.add_argument('--seed', type=seed, default=0, help='the same seed gives the same frames')

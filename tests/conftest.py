@@ -1,4 +1,7 @@
 """Fixtures shared by the tests: a tiny data set, option dictionaries and how to run the user's own commands."""
+import contextlib
+import ctypes
+import gc
 import os
 import subprocess
 import sys
@@ -21,6 +24,16 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _memory_given_back(request):
+    """The C library keeps what large tests had, 10 GB in a worker, while those of the other worker need it."""
+    yield
+    if request.node.get_closest_marker('slow'):
+        gc.collect()
+        with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
+            ctypes.CDLL('libc.so.6').malloc_trim(0)
 
 
 @pytest.fixture(scope='session', autouse=True)

@@ -70,7 +70,7 @@ def _view(photograph, camera, t, size):
                           flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT_101)
 
 
-def make_sample_vimeo90k(root, train_clips=32, test_clips=8, size=(256, 448), seed=0, progress=True):
+def make_sample_vimeo90k(root, train_clips=32, test_clips=4, size=(256, 448), seed=0, progress=True):
     """Write ``sequences/00001/0001/im1..im7.png`` and the two lists, as the Vimeo-90K septuplet archive has them.
 
     Args:

@@ -34,9 +34,9 @@ SMALLER = {
     'val_freq': 2, 'num_gpu': 0}
 SMALLER_SCRIPTS = {
     'prepare_vimeo90k.py': [("'--test-clips', default=100", "'--test-clips', default=1")],
-    'make_sample_data.py': [('default=32', 'default=2'), ('default=8', 'default=2'), ('(256, 448)', str(SIZE))],
-    'calibrate_weights.py': [('default=20', 'default=1'), ('default=256', 'default=64')],
-    'demo.py': [("'--test-clips', 4", "'--test-clips', 3")]}
+    'make_sample_data.py': [('default=32', 'default=2'), ('positive, default=4', 'positive, default=3'),
+                            ('(256, 448)', str(SIZE))],
+    'calibrate_weights.py': [('default=20', 'default=1'), ('default=256', 'default=64')]}
 
 
 def make_checkout(root, data=(), small=True):
