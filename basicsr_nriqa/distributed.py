@@ -12,9 +12,9 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from basicsr_nriqa import loader_workers, rank_failure
+from basicsr_nriqa.option_definitions import option_problems
 from basicsr_nriqa.option_definitions.known import DIST_PARAMS
 from basicsr_nriqa.options import OptionsError
-from basicsr_nriqa.suggestion import suggest
 
 _DEFAULT_TIMEOUT = 1800  # seconds; torch's 600 for NCCL are too few where one rank validates a clip more than others
 _LARGEST_SEED = 4_000_000_000  # numpy takes 32 bits, and each rank adds its number
@@ -25,7 +25,8 @@ _TORCHRUN_VARIABLES = ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTE
 def init(launcher, opt, source):
     """Join the other processes of the training, if there are others; in the place of BasicSR's ``init_dist``.
 
-    Sets ``dist``, ``rank``, ``world_size`` and, the same on all ranks, ``manual_seed`` in ``opt``, this process's GPU,
+    Sets ``dist``, ``rank``, ``world_size`` and, the same on all ranks, ``manual_seed`` in ``opt`` (and, if it is drawn,
+    ``seed_was_drawn``), this process's GPU,
     the way in which workers of data loaders start, and the seeds of all random numbers.
 
     Options under ``dist_params``, all of them optional:
@@ -56,7 +57,7 @@ def init(launcher, opt, source):
         print('Disable distributed.', flush=True)
     opt['rank'], opt['world_size'] = get_dist_info()
     if opt.get('manual_seed') is None:
-        opt['manual_seed'] = _from_rank_0(random.randint(1, 10000))
+        opt['manual_seed'], opt['seed_was_drawn'] = _from_rank_0(random.randint(1, 10000)), True
     if type(opt['manual_seed']) is not int or not 0 <= opt['manual_seed'] <= _LARGEST_SEED:
         raise OptionsError(f"{source}: manual_seed: expected a whole number from 0 to {_LARGEST_SEED}, got "
                            f"{opt['manual_seed']!r}.")
@@ -67,13 +68,7 @@ def problems(params):
     """What is wrong with ``dist_params``: a list of (where, problem)."""
     if not isinstance(params or {}, dict):
         return [('dist_params', f'expected options (name: value), got {params!r}.')]
-    found = []
-    for name, value in (params or {}).items():
-        if name not in DIST_PARAMS:
-            found.append((f'dist_params:{name}', f'unknown option{suggest(name, DIST_PARAMS)}.'))
-        elif DIST_PARAMS[name].problem(value):
-            found.append((f'dist_params:{name}', DIST_PARAMS[name].problem(value)))
-    return found
+    return [(f'dist_params:{name}', problem) for name, problem in option_problems(params or {}, DIST_PARAMS)]
 
 
 def _join(launcher, params, on_gpu, with_workers):

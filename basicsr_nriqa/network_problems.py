@@ -4,7 +4,7 @@ from typing import Any
 
 from basicsr.utils.registry import ARCH_REGISTRY
 
-from basicsr_nriqa.option_definitions.arguments import arguments, takes_any
+from basicsr_nriqa.option_definitions.arguments import argument_problems
 from basicsr_nriqa.suggestion import suggest
 
 
@@ -22,13 +22,4 @@ def network_problems(options: Mapping[str, Any]) -> dict[str, str]:
         return {'type': 'is missing.'}
     if not isinstance(name, str) or name not in ARCH_REGISTRY:
         return {'type': f"no network is called '{name}'{suggest(name, ARCH_REGISTRY.keys())}."}
-    network = ARCH_REGISTRY.get(name)
-    known = arguments(network)
-    problems = {}
-    for key, value in options.items():
-        if key in known:
-            problems[key] = known[key].problem(value)
-        elif key != 'type' and not takes_any(network):
-            problems[key] = f'unknown option{suggest(key, known)}.'
-    problems.update({key: 'is missing.' for key, option in known.items() if option.required and key not in options})
-    return {key: problem for key, problem in problems.items() if problem}
+    return dict(argument_problems(ARCH_REGISTRY.get(name), options))

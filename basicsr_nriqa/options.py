@@ -1,7 +1,9 @@
 """Reading option files: YAML that cannot run code, with ``_base_`` inheritance merged by mmengine's Config."""
 import re
+import sys
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +158,17 @@ def _hint(error: yaml.YAMLError) -> str:
         if words in problem:
             return f'\n{hint}'
     return ''
+
+
+@contextmanager
+def given_arguments(*arguments: object) -> Iterator[None]:
+    """Inside, ``parse_options`` reads these command-line arguments in the place of those of the process."""
+    before = sys.argv
+    sys.argv = [before[0], *map(str, arguments)]
+    try:
+        yield
+    finally:
+        sys.argv = before
 
 
 def set_option(options: dict[str, Any], keys: str, value: Any) -> None:

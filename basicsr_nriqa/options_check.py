@@ -16,10 +16,10 @@ from basicsr_nriqa.machine_problems import machine_problems, pitfalls
 from basicsr_nriqa.models.guard_options import guard_problems
 from basicsr_nriqa.network_problems import network_problems
 from basicsr_nriqa.option_definitions import known
-from basicsr_nriqa.option_definitions.arguments import arguments, takes_any
+from basicsr_nriqa.option_definitions.arguments import argument_problems
 from basicsr_nriqa.option_definitions.check_mode import current_mode
 from basicsr_nriqa.option_definitions.classes import SCHEDULERS, UNUSABLE, stock_metric_arguments
-from basicsr_nriqa.option_definitions.option import Option
+from basicsr_nriqa.option_definitions.option import Option, option_problems
 from basicsr_nriqa.options import OptionsError
 from basicsr_nriqa.stock_model_options import stock_model_problems
 from basicsr_nriqa.suggestion import prepare_data, suggest
@@ -99,11 +99,8 @@ class _Check:
     def keys(self, options, definitions, where, required=()):
         if not isinstance(options, dict):
             return  # it is a problem of the group that holds it
-        for key, value in options.items():
-            if key not in definitions:
-                self.add(f'{where}{key}', f'unknown option{suggest(key, definitions)}.')
-            elif definitions[key].problem(value):
-                self.add(f'{where}{key}', definitions[key].problem(value))
+        for key, problem in option_problems(options, definitions):
+            self.add(f'{where}{key}', problem)
         for key in required:
             if options.get(key) is None:
                 self.add(f'{where}{key}', 'is missing.')
@@ -120,17 +117,8 @@ class _Check:
 
     def arguments(self, function, options, where, given=('type',), definitions=None):
         """``options`` as keyword arguments of ``function``."""
-        definitions = arguments(function) if definitions is None else definitions
-        definitions = {name: option for name, option in definitions.items() if name not in given}
-        for key, value in options.items():
-            if key in definitions:
-                if definitions[key].problem(value):
-                    self.add(f'{where}:{key}', definitions[key].problem(value))
-            elif key not in given and not takes_any(function):
-                self.add(f'{where}:{key}', f'unknown option{suggest(key, definitions)}.')
-        for name, option in definitions.items():
-            if option.required and name not in options:
-                self.add(f'{where}:{name}', 'is missing.')
+        for key, problem in argument_problems(function, options, given, definitions):
+            self.add(f'{where}:{key}', problem)
 
     def everything(self, opt, model):
         adversarial = opt['is_train'] and 'gan_opt' in model.TRAIN_OPTIONS

@@ -43,7 +43,7 @@ from tqdm import tqdm
 from basicsr_nriqa.files import write_atomically, written_beside
 from basicsr_nriqa.iqa import metric_info
 from basicsr_nriqa.study import gaming
-from basicsr_nriqa.study.crops import side_by_side
+from basicsr_nriqa.study.crops import amplified_difference, side_by_side
 from basicsr_nriqa.study.equation_1 import relative_gain
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -226,11 +226,9 @@ def draw(setting, metric, methods, seed, path):
     for clip in clips[::max(1, len(clips) // 3)][:3]:
         images = {label: kept[clip][0].transpose(1, 2, 0) for label, kept in frames.items()}
         gt = (255 * test_clips(setting)[clip][1][1]).round().byte().permute(1, 2, 0).numpy()
-        baseline = images['baseline'].astype(int)
         rows.append((clip, {**images, 'GT': gt}))
         rows.append((f'{clip}: 128 + 10 x the difference to the baseline', {
-            **{label: np.clip(128 + 10 * (image - baseline), 0, 255).astype(np.uint8)
-               for label, image in images.items()}, 'GT': gt}))
+            **{label: amplified_difference(image, images['baseline']) for label, image in images.items()}, 'GT': gt}))
     side_by_side(rows, path)
 
 

@@ -11,12 +11,11 @@ import time
 from pathlib import Path
 
 import cv2
-import numpy as np
 from basicsr.metrics import calculate_psnr
 
 from basicsr_nriqa.data.bicubic import imresize
 from basicsr_nriqa.data.clip_store import ClipStore
-from basicsr_nriqa.study.crops import side_by_side
+from basicsr_nriqa.study.crops import amplified_difference, side_by_side
 from basicsr_nriqa.study.scores import read_scores
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,9 +99,8 @@ def draw_crops():
             row[label] = cv2.imread(f'results/{name}/visualization/sample_test/{key}_{name}.png')
         row['GT'] = gt.image(key)
         row = {label: cv2.cvtColor(image, cv2.COLOR_BGR2RGB) for label, image in row.items()}
-        baseline = row['baseline'].astype(int)
-        added = {label: np.clip(128 + 10 * (image - baseline), 0, 255).astype(np.uint8) if label in RUNS.values()
-                 else image for label, image in row.items()}
+        added = {label: amplified_difference(image, row['baseline']) if label in RUNS.values() else image
+                 for label, image in row.items()}
         rows += [(clip, row), (f'{clip}: what the fine-tuning added to the baseline, times 10', added)]
     side_by_side(rows, REPORT / 'crops.png')
 

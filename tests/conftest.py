@@ -2,6 +2,7 @@
 import contextlib
 import ctypes
 import gc
+import logging
 import os
 import subprocess
 import sys
@@ -98,6 +99,15 @@ def write_options(tmp_path):
         path.write_text(yaml.safe_dump(options, sort_keys=False))
         return path
     return write
+
+
+@pytest.fixture
+def log(caplog, monkeypatch):
+    """What is logged by BasicSR's logger, which hands nothing on by itself."""
+    from basicsr.utils import get_root_logger
+    monkeypatch.setattr(get_root_logger(), 'propagate', True)
+    caplog.set_level(logging.INFO, 'basicsr')
+    return caplog
 
 
 @pytest.fixture

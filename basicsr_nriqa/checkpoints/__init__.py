@@ -17,8 +17,8 @@ Any may come from a distributed run, where every name begins with ``module.``. W
 from basicsr_nriqa.checkpoints.description import describe
 from basicsr_nriqa.checkpoints.hyper_parameters import network_options
 from basicsr_nriqa.checkpoints.layouts import convert_state_dict, recognise
-from basicsr_nriqa.checkpoints.loading import load_content, load_pretrained
+from basicsr_nriqa.checkpoints.loading import load_content, load_pretrained, weights_under
 from basicsr_nriqa.checkpoints.reading import is_url, load_checkpoint_file, local_file
 
 __all__ = ['convert_state_dict', 'describe', 'is_url', 'load_checkpoint_file', 'load_content', 'load_pretrained',
-           'local_file', 'network_options', 'recognise']
+           'local_file', 'network_options', 'recognise', 'weights_under']

@@ -36,6 +36,20 @@ def load_pretrained(network: nn.Module, path: str | Path, content: Mapping[str, 
         raise ValueError(f'Checkpoint {path}: {error}') from None
 
 
+def weights_under(content: Mapping[str, Any], key: str) -> tuple[Mapping[str, Any], str | None]:
+    """What of a file is loaded: the weights under a key, else under ``params``, else all of it.
+
+    Args:
+        content (Mapping[str, Any]): as :func:`~basicsr_nriqa.checkpoints.load_checkpoint_file` returns it.
+        key (str): ``param_key_g`` of BasicSR, such as ``params_ema``.
+
+    Returns:
+        tuple[Mapping[str, Any], str | None]: for :func:`load_content`, and the key that was found.
+    """
+    found = next((name for name in (key, 'params') if name in content), None)
+    return ({found: content[found]} if found else content), found
+
+
 def load_content(network: nn.Module, content: Mapping[str, Any], strict: bool = True) -> None:
     """Load what a checkpoint file holds into a network, all of it or not at all.
 

@@ -3,7 +3,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from basicsr_nriqa.option_definitions.known import GUARD
-from basicsr_nriqa.option_definitions.option import Option
+from basicsr_nriqa.option_definitions.option import Option, option_problems
 from basicsr_nriqa.study.artifact_flags import ArtifactRule
 from basicsr_nriqa.suggestion import suggest
 
@@ -50,12 +50,7 @@ def guard_problems(opt: dict[str, Any]) -> list[tuple[str, str]]:
         return []
     if not isinstance(guard, dict):
         return [('val:guard', f'expected options such as {{anchors: {{psnr: 1}}}}, got {guard!r}.')]
-    found = []
-    for name, value in guard.items():
-        if name not in GUARD:
-            found.append((f'val:guard:{name}', f'unknown option{suggest(name, GUARD)}.'))
-        elif GUARD[name].problem(value):
-            found.append((f'val:guard:{name}', GUARD[name].problem(value)))
+    found = [(f'val:guard:{name}', problem) for name, problem in option_problems(guard, GUARD)]
     anchors = guard.get('anchors', {})
     metrics = val['metrics'] if isinstance(val.get('metrics'), dict) else {}
     for name, percent in anchors.items() if isinstance(anchors, dict) else ():

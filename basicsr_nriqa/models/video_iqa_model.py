@@ -19,7 +19,7 @@ from basicsr_nriqa.balancing import BALANCERS, Gradients
 from basicsr_nriqa.balancing.balancer import Balancer
 from basicsr_nriqa.balancing.gradients import summed_over_ranks
 from basicsr_nriqa.balancing.shared_layer import gradients_at, last_convolution, weight_of
-from basicsr_nriqa.checkpoints import load_checkpoint_file, load_content
+from basicsr_nriqa.checkpoints import load_checkpoint_file, load_content, weights_under
 from basicsr_nriqa.losses import metrics_of
 from basicsr_nriqa.models.clip_validation import ClipValidation, lower_better
 from basicsr_nriqa.models.guard import Guard
@@ -353,10 +353,10 @@ class VideoIQAModel(ClipValidation, GuardedTraining, TrainedOptions, SRModel):
             content = load_checkpoint_file(load_path)
         except (FileNotFoundError, ValueError) as error:
             raise OptionsError(f'path:pretrain_{label}: {error}') from None
-        wanted = next((key for key in (param_key, 'params') if key in content), None)
-        get_root_logger().info(f'Loading {type(net).__name__} from {load_path}, with param key: [{wanted}].')
+        wanted, key = weights_under(content, param_key)
+        get_root_logger().info(f'Loading {type(net).__name__} from {load_path}, with param key: [{key}].')
         try:
-            load_content(net, {wanted: content[wanted]} if wanted else content, strict)
+            load_content(net, wanted, strict)
         except ValueError as error:
             raise OptionsError(f'path:pretrain_{label}: {load_path}: {error}') from None
         self.trained_with = content.get('trained_with', self.trained_with)

@@ -3,11 +3,11 @@ import functools
 import inspect
 import re
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
 
 from basicsr_nriqa.option_definitions.kinds import fits
-from basicsr_nriqa.option_definitions.option import Option
+from basicsr_nriqa.option_definitions.option import Option, option_problems
 
 _ENTRY = re.compile(r'^ {4}(\*{0,2}\w+(?:, \*{0,2}\w+)*)(?: \((?:[^()]|\([^()]*\))*\))?: (.*)$')
 _DEFAULT = re.compile(r'\s*Defaults?: (.*?)\.?$', re.DOTALL)
@@ -54,6 +54,26 @@ def _arguments_of(function: Any) -> dict[str, Option]:
 def takes_any(function: Callable[..., Any]) -> bool:
     """Whether a function takes names that its signature does not say (``**options``)."""
     return any(parameter.kind is parameter.VAR_KEYWORD for parameter in inspect.signature(function).parameters.values())
+
+
+def argument_problems(function: Callable[..., Any], options: Mapping[str, Any], given: Container[str] = ('type',),
+                      definitions: Mapping[str, Option] | None = None) -> Iterator[tuple[str, str]]:
+    """Compare options with the arguments of a class or a function.
+
+    Args:
+        function (Callable): What they are given to.
+        options (Mapping[str, Any]): As in an option file.
+        given (Container[str]): Names that are not for it, or that it gets otherwise. Default: ``type``.
+        definitions (Mapping[str, Option] | None): Its arguments. Default: :func:`arguments`.
+
+    Yields:
+        tuple[str, str]: Option and what is wrong: unknown, a value that cannot be used, or missing.
+    """
+    known = {name: option for name, option in (arguments(function) if definitions is None else definitions).items()
+             if name not in given}
+    own = {name: value for name, value in options.items() if name not in given}
+    yield from option_problems(own, known, takes_any(function))
+    yield from ((name, 'is missing.') for name, option in known.items() if option.required and name not in options)
 
 
 def summary(function: Callable[..., Any]) -> str:

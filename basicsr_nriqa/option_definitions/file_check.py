@@ -1,7 +1,6 @@
 """Check option files as training and testing do at their start, without starting."""
 import contextlib
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,7 +9,7 @@ from basicsr.utils.registry import MODEL_REGISTRY
 
 from basicsr_nriqa.option_definitions.check_mode import only_checking
 from basicsr_nriqa.option_definitions.trial import trial_problems
-from basicsr_nriqa.options import OptionsError, read_options
+from basicsr_nriqa.options import OptionsError, given_arguments, read_options
 
 
 def check_file(path: str | Path, force: Sequence[str] = (), fetch: bool = False, here: bool = True,
@@ -34,7 +33,7 @@ def check_file(path: str | Path, force: Sequence[str] = (), fetch: bool = False,
     """
     is_train = 'train' in read_options(path) if is_train is None else is_train
     forced = ('--force_yml', *force) if force else ()
-    with TemporaryDirectory() as folder, _arguments('-opt', str(path), *forced), contextlib.redirect_stdout(None), \
+    with TemporaryDirectory() as folder, given_arguments('-opt', path, *forced), contextlib.redirect_stdout(None), \
             only_checking(fetch, here) as missing:
         try:
             opt, _ = parse_options(folder, is_train)
@@ -47,13 +46,3 @@ def check_file(path: str | Path, force: Sequence[str] = (), fetch: bool = False,
                 raise OptionsError('\n- '.join([f'{error}\nWeights that would be fetched:', *missing])) from None
             raise
     return missing
-
-
-@contextlib.contextmanager
-def _arguments(*arguments: str) -> Iterator[None]:
-    before = sys.argv
-    sys.argv = [before[0], *arguments]
-    try:
-        yield
-    finally:
-        sys.argv = before

@@ -23,7 +23,8 @@ TOP = {
     'dist_params': Option(dict, 'Several processes, with `--launcher`.'),
     'find_unused_parameters': Option(bool, 'Some weights take no part in some steps (DDP).', 'false'),
     **{name: Option(kind, set_by_basicsr=True) for name, kind in (
-        ('rank', int), ('world_size', int), ('dist', bool), ('auto_resume', bool), ('is_train', bool))}}
+        ('rank', int), ('world_size', int), ('dist', bool), ('auto_resume', bool), ('is_train', bool),
+        ('seed_was_drawn', bool))}}
 
 PATH = {
     'pretrain_network_g': Option(str, 'A checkpoint of the network, ours or a published one: file or URL.'),

@@ -1,8 +1,10 @@
 """One option: what it may be, and what it means."""
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from basicsr_nriqa.option_definitions import kinds
+from basicsr_nriqa.suggestion import suggest
 
 
 @dataclass(frozen=True)
@@ -74,3 +76,24 @@ class Option:
         return not isinstance(value, (int, float)) or isinstance(value, bool) or (
             (self.least is None or value >= self.least) and (self.above is None or value > self.above)
             and (self.most is None or value <= self.most) and (self.below is None or value < self.below))
+
+
+def option_problems(options: Mapping[str, Any], definitions: Mapping[str, Option],
+                    open_ended: bool = False) -> Iterator[tuple[str, str]]:
+    """Compare options with their definitions.
+
+    Args:
+        options (Mapping[str, Any]): As given.
+        definitions (Mapping[str, Option]): Those that there are.
+        open_ended (bool): Whether there may be others, of which nothing is known. Default: False.
+
+    Yields:
+        tuple[str, str]: Option and what is wrong with it: it is unknown, or its value cannot be used.
+    """
+    for name, value in options.items():
+        if name in definitions:
+            problem = definitions[name].problem(value)
+            if problem:
+                yield name, problem
+        elif not open_ended:
+            yield name, f'unknown option{suggest(name, definitions)}.'

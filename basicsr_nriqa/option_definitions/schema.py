@@ -90,26 +90,24 @@ def _definitions() -> Schema:
         'balancer': _typed({name: (_arguments(kind), takes_any(kind)) for name, kind in BALANCERS.items()}),
         'training_set': _typed(_datasets(training=True)),
         'test_set': _typed(_datasets(training=False)),
-        'mixture_part': _typed({name: (options | {'ratio': known.PART['ratio'].schema()}, more)
-                                for name, (options, more) in _datasets(training=True, part=True).items()})}
+        'mixture_part': _typed(_datasets(training=True, part=True))}
 
 
 def _losses() -> Cases:
     found: Cases = {}
     for name in sorted(registry.LOSS_REGISTRY.keys()):
         loss = registry.LOSS_REGISTRY.get(name)
-        ours = isinstance(loss, type) and issubclass(loss, (IQALoss, IQAEnsembleLoss))
-        options = _schemas(loss_arguments(loss) if isinstance(loss, type) else arguments(loss))
+        ours = issubclass(loss, (IQALoss, IQAEnsembleLoss))
+        options = _schemas(loss_arguments(loss))
         for name_of_group, group in (('transforms', known.TRANSFORMS), ('purify', known.PURIFY)):
             if ours and name_of_group in options:
                 options[name_of_group] = _strengths(options[name_of_group], group)
         if ours and 'metric' in options:
             options['metric'] = _metric_name(options['metric'])
-        if isinstance(loss, type) and issubclass(loss, IQAEnsembleLoss):
+        if issubclass(loss, IQAEnsembleLoss):
             options['metrics'] = _named({'type': ['object', 'null']}, options['metrics'].get('description'))
-        found[name] = options, not ours and takes_any(loss)
-        if ours and not issubclass(loss, (NamedLoss, IQAEnsembleLoss)):  # any metric of pyiqa, with its options
-            found[name] = options, True
+        # any metric of pyiqa has its options
+        found[name] = options, not issubclass(loss, (NamedLoss, IQAEnsembleLoss)) if ours else takes_any(loss)
     return found
 
 
@@ -117,10 +115,11 @@ def _metrics() -> Cases:
     found: Cases = {}
     for name in sorted(registry.METRIC_REGISTRY.keys()):
         metric = registry.METRIC_REGISTRY.get(name)
-        options = _schemas(stock_metric_arguments(metric))
         if metric is calculate_iqa:
-            options = _arguments(metric, 'img', 'img2')
-            options = {**options, **_schemas(metric_arguments(CATALOGUE)), 'metric': _metric_name(options['metric'])}
+            options = {**_arguments(metric, 'img', 'img2'), **_schemas(metric_arguments(CATALOGUE))}
+            options['metric'] = _metric_name(options['metric'])
+        else:
+            options = _schemas(stock_metric_arguments(metric))
         better = Option(Literal['higher', 'lower'], 'Which scores are better, for the best one so far.')
         found[name] = {**options, 'better': better.schema()}, True
     return found

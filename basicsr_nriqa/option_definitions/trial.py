@@ -8,7 +8,7 @@ from basicsr.archs import build_network
 from basicsr.data import build_dataset
 from basicsr.utils.registry import DATASET_REGISTRY
 
-from basicsr_nriqa.checkpoints import is_url, load_checkpoint_file, load_content
+from basicsr_nriqa.checkpoints import is_url, load_checkpoint_file, load_content, weights_under
 from basicsr_nriqa.data import DataError
 
 
@@ -44,10 +44,8 @@ def _of_network(opt: dict[str, Any]) -> Iterator[str]:
     path = opt['path'].get('pretrain_network_g')
     if not path or is_url(path) or not Path(path).is_file():
         return
-    key = opt['path'].get('param_key_g', 'params')
     try:
-        content = load_checkpoint_file(path)
-        wanted = next((name for name in (key, 'params') if name in content), None)
-        load_content(network, {wanted: content[wanted]} if wanted else content, opt['path'].get('strict_load_g', True))
+        wanted, _ = weights_under(load_checkpoint_file(path), opt['path'].get('param_key_g', 'params'))
+        load_content(network, wanted, opt['path'].get('strict_load_g', True))
     except (OSError, ValueError) as error:
         yield f'path:pretrain_network_g: {error}'

@@ -63,6 +63,20 @@ def side_by_side(images, path, crop=None, zoom=4):
     return crops
 
 
+def amplified_difference(image, baseline, factor=10):
+    """What an image has beside another one, made visible.
+
+    Args:
+        image (ndarray): uint8.
+        baseline (ndarray): The same shape and type.
+        factor (int): How many times as strong. Default: 10.
+
+    Returns:
+        ndarray: uint8, 128 where they are equal.
+    """
+    return np.clip(128 + factor * (image - baseline.astype(int)), 0, 255).astype(np.uint8)
+
+
 def most_textured_window(image, size=64):
     """Find the window whose high-pass has the highest variance: fine structure, where methods differ most.
 

@@ -21,7 +21,7 @@ from basicsr_nriqa import launch
 from basicsr_nriqa.data.database_check import check_database
 from basicsr_nriqa.files import archive_name, exclusive, sha256, write_atomically
 from basicsr_nriqa.option_definitions.file_check import check_file
-from basicsr_nriqa.options import OptionsError
+from basicsr_nriqa.options import OptionsError, given_arguments
 from basicsr_nriqa.study.artifacts import check_artifacts, write_artifacts
 from basicsr_nriqa.study.done import begin, is_checked, is_tested, is_trained, made_of_artifacts, made_of_test, start_of
 from basicsr_nriqa.study.gpus import claimed
@@ -198,7 +198,7 @@ def _start(what, study, name, gpus, *arguments):
     study.output.joinpath('experiments').mkdir(parents=True, exist_ok=True)
     root = study.output.resolve()
     if not gpus:
-        with _arguments(*command):
+        with given_arguments(*command):
             getattr(launch, what)(root)
         return
     start = [sys.executable, '-m']
@@ -220,16 +220,6 @@ def _end_with_parent():
     """In a new process: be terminated, which saves a checkpoint, when the process that started it ends."""
     if sys.platform == 'linux':
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-@contextlib.contextmanager
-def _arguments(*arguments):
-    before = sys.argv
-    sys.argv = [before[0], *map(str, arguments)]
-    try:
-        yield
-    finally:
-        sys.argv = before
 
 
 def _check_trained(study, run):

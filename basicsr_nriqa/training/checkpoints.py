@@ -19,6 +19,7 @@ from basicsr.utils.misc import check_resume
 from torch import distributed
 
 from basicsr_nriqa.files import sha256, write_atomically
+from basicsr_nriqa.option_definitions.known import LOGGER
 from basicsr_nriqa.options import OptionsError
 from basicsr_nriqa.training.state import CheckpointError, load_whole, plain, save_whole
 
@@ -194,9 +195,9 @@ def load_resume_state(opt):
         CheckpointError: the state that was asked for, or every one, is incomplete or damaged.
     """
     keep_last = (opt.get('logger') or {}).get('keep_last')
-    if keep_last is not None and (type(keep_last) is not int or keep_last < 1):
-        raise OptionsError(f'logger:keep_last: expected a whole number, 1 or more, got {keep_last!r}. Leave it out to '
-                           'keep all.')
+    problem = LOGGER['keep_last'].problem(keep_last)
+    if problem:
+        raise OptionsError(f'logger:keep_last: {problem} Leave it out to keep all.')
     path, state = _chosen_on_rank_0(opt)
     if path is None:
         return None
@@ -204,17 +205,11 @@ def load_resume_state(opt):
     state = state or load_whole(path)
     check_resume(opt, state['iter'])
     if 'manual_seed' in state:
-        if _seed_was_given(opt):
+        if not opt.get('seed_was_drawn'):
             state['manual_seed_of_options'] = opt['manual_seed']
         opt['manual_seed'] = state['manual_seed']
         set_random_seed(opt['manual_seed'] + opt['rank'])
     return state
-
-
-def _seed_was_given(opt):
-    """Whether the seed is from the option file: one that is drawn comes into the options after the number of ranks."""
-    places = list(opt)
-    return places.index('manual_seed') < places.index('world_size')
 
 
 def _chosen_on_rank_0(opt):

@@ -1,5 +1,4 @@
 """The guard's decisions on numbers; trainings with it are in test_guarded_training.py."""
-import logging
 import math
 from types import SimpleNamespace
 
@@ -7,20 +6,12 @@ import cv2
 import pytest
 import torch
 from basicsr.losses import build_loss
-from basicsr.utils import get_root_logger
 
 from basicsr_nriqa.models.guard import Guard
 from basicsr_nriqa.models.guard_findings import Look
 from basicsr_nriqa.models.guard_options import GuardOptions, guard_problems
 from basicsr_nriqa.options import OptionsError
 from basicsr_nriqa.training.state import CheckpointError
-
-
-@pytest.fixture
-def log(caplog, monkeypatch):
-    monkeypatch.setattr(get_root_logger(), 'propagate', True)
-    caplog.set_level(logging.INFO, 'basicsr')
-    return caplog
 
 
 def _guard(folder='.', no_reference=('nima',), **options):

@@ -1,11 +1,9 @@
 """Real trainings that the guard stops or lowers, also when they are cut off on the way."""
 import json
-import logging
 import sys
 
 import pytest
 import torch
-from basicsr.utils import get_root_logger
 
 from basicsr.train import train_pipeline
 from basicsr_nriqa.models.guard import Guard
@@ -14,13 +12,6 @@ from basicsr_nriqa.models.video_iqa_model import VideoIQAModel
 from basicsr_nriqa.options import OptionsError
 from basicsr_nriqa.training.checkpoints import Checkpoints
 from basicsr_nriqa.training.state import CheckpointError
-
-
-@pytest.fixture
-def log(caplog, monkeypatch):
-    monkeypatch.setattr(get_root_logger(), 'propagate', True)
-    caplog.set_level(logging.INFO, 'basicsr')
-    return caplog
 
 
 @pytest.fixture

@@ -1,24 +1,15 @@
 """A resumed training names the options that are not those of its state, and goes on as it can."""
-import logging
 import sys
 
 import pytest
 import torch
 from basicsr.models import build_model
-from basicsr.utils import get_root_logger
 from test_video_iqa_model import prepared  # noqa: F401
 
 from basicsr.train import train_pipeline
 from basicsr_nriqa.models.trained_options import options_of_training
 
 WARNING = 'The training goes on with other options than those of its state'
-
-
-@pytest.fixture
-def log(caplog, monkeypatch):
-    monkeypatch.setattr(get_root_logger(), 'propagate', True)
-    caplog.set_level(logging.INFO, 'basicsr')
-    return caplog
 
 
 @pytest.fixture

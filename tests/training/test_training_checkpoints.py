@@ -121,11 +121,10 @@ def test_the_seed_is_that_of_the_state(saved):
 
 
 def test_the_seed_that_was_asked_for_is_told_unless_it_was_drawn(saved):
-    def state(**seed):  # in the order in which options come together
-        opt = options(saved)
-        del opt['manual_seed'], opt['world_size']
-        return load_resume_state({**seed, **opt, 'world_size': 1, **({} if seed else {'manual_seed': 99})})
-    assert state(manual_seed=99)['manual_seed_of_options'] == 99 and 'manual_seed_of_options' not in state()
+    def state(**drawn):
+        return load_resume_state({**options(saved, manual_seed=99), **drawn})
+    assert state()['manual_seed_of_options'] == 99
+    assert 'manual_seed_of_options' not in state(seed_was_drawn=True)
 
 
 def test_a_start_that_sets_an_experiment_aside_is_told(tmp_path, capsys):

@@ -1,23 +1,14 @@
-import logging
 from collections import OrderedDict
 
 import pytest
 import torch
 from basicsr.models.video_recurrent_model import VideoRecurrentModel
-from basicsr.utils import get_root_logger
 from tiny_training import run, training
 from torch.utils.data import DataLoader
 
 from basicsr_nriqa.random_streams import all_streams, seed_cpu_streams
 from basicsr_nriqa.training.loop import TrainingLoop
 from basicsr_nriqa.training.state import save_whole
-
-
-@pytest.fixture
-def log(caplog, monkeypatch):
-    monkeypatch.setattr(get_root_logger(), 'propagate', True)
-    caplog.set_level(logging.INFO, 'basicsr')
-    return caplog
 
 
 def _weights(loop):
