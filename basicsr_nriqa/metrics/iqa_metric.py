@@ -84,8 +84,8 @@ def calculate_iqa(img: np.ndarray, img2: np.ndarray | None = None, metric: str =
         img2 (ndarray | None): Reference of the same shape; no-reference metrics ignore it.
         metric (str): Name in the catalogue or in pyiqa; must be given.
         crop_border (int): Pixels left out at each side, 0 or more. Default: 0.
-        better (str | None): Read by BasicSR's models, to keep the best score: ``higher`` or ``lower``; has no effect
-            here. Default: ``higher``.
+        better (str | None): ``higher`` or ``lower``, by which models choose the best network; this function does not
+            read it. Default: ``higher``.
         device (str | None): Where it is computed, such as ``cpu`` or ``cuda:0``; the models of this plugin use their
             own. Default: CUDA where there is one.
         batch (int): Frames scored at once by the models of this plugin, 1 or more: more is faster on a GPU and takes
